@@ -1,0 +1,74 @@
+# What it takes to build, run and test weir. Building needs Go; the other targets install what they need (Debian, root).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+# Under sudo the checkout may belong to somebody else, and PATH may not lead to Go.
+GIT     := git -c safe.directory='*'
+GO      := $(or $(shell command -v go),$(firstword $(wildcard /usr/local/go/bin/go /usr/lib/go/bin/go)),go)
+export PATH := $(PATH):$(dir $(GO))
+
+VERSION ?= $(shell $(GIT) describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  ?= $(shell $(GIT) rev-parse -q --verify HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+# Every target but build and run may install Debian packages.
+GENERATE_PACKAGES := clang-19 llvm-19 libbpf-dev linux-libc-dev
+TEST_PACKAGES     := gcc libc6-dev
+
+.PHONY: all
+all: build
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
+
+.PHONY: build
+build: ## build the static binary bin/weir
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/weir ./cmd/weir
+
+.PHONY: run
+run: build ## watch the default-route interface and print FlowEvents, one JSON object a line (root)
+	exec ./bin/weir run
+
+.PHONY: test
+test: test-packages ## run all tests (root)
+	$(GO) vet ./...
+	$(GO) test -race -timeout 14m ./...
+
+.PHONY: lint
+lint: ## check the formatting and run the linters
+	@unformatted=$$($(GO) tool gofumpt -l $$($(GIT) ls-files '*.go' | grep -v '_bpfel\.go$$')); \
+	if [ -n "$$unformatted" ]; then echo "not formatted (go tool gofumpt -w):"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+
+.PHONY: generate
+generate: generate-packages ## compile the kernel side and generate its Go bindings
+	$(GO) generate ./...
+
+.PHONY: check-generate
+check-generate: generate ## fail if the committed generated files are not what generate makes
+	@changed=$$($(GIT) status --porcelain -- '*_bpfel.go' '*_bpfel.o'); \
+	if [ -n "$$changed" ]; then echo "generated files are not current:"; echo "$$changed"; exit 1; fi
+
+.PHONY: bench
+bench: ## print what a packet and a FlowEvent cost (root)
+	$(GO) test -run '^$$' -bench . -benchtime 1s -count 5 ./internal/datapath ./internal/flow ./internal/deliver
+
+.PHONY: image
+image: ## build the container image weir:$(VERSION) (Docker with BuildKit)
+	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t weir:$(VERSION) .
+
+.PHONY: generate-packages test-packages
+generate-packages: PACKAGES := $(GENERATE_PACKAGES)
+test-packages: PACKAGES := $(TEST_PACKAGES)
+generate-packages test-packages:
+	@missing=$$(dpkg-query -W -f '$${db:Status-Status} $${Package}\n' $(PACKAGES) 2>/dev/null | awk '$$1 == "installed" {print $$2}' \
+		| sort | comm -13 - <(printf '%s\n' $(PACKAGES) | sort)); \
+	if [ -n "$$missing" ]; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * What the kernel side and the user side of weir share. Go's types are generated from these, so: fixed-width members,
+ * explicit padding, no unions, no bitfields. The asserts at the end hold the layout.
+ */
+#ifndef WEIR_ABI_H
+#define WEIR_ABI_H
+
+#include <linux/types.h>
+
+/* Where a packet was seen. */
+enum hook {
+	HOOK_XDP_INGRESS,
+	HOOK_TC_INGRESS,
+	HOOK_TC_EGRESS,
+	HOOKS,
+};
+
+/* What became of a packet: counted in an entry, or not, with the reason. Every program run ends in exactly one. */
+enum fate {
+	FATE_COUNTED,
+	FATE_NOT_IP,      /* neither IPv4 nor IPv6 behind at most one VLAN tag: ARP, LLDP, MPLS, … */
+	FATE_TRUNCATED,   /* the frame ends inside a header */
+	FATE_MALFORMED,   /* a header contradicts itself */
+	FATE_UNSUPPORTED, /* an IPv6 extension header, which weir does not read yet */
+	FATE_DUPLICATE,   /* this direction is counted on another interface or hook */
+	FATE_NO_MEMORY,   /* the map had no room to make an entry */
+	FATE_EXPIRING,    /* its entry was deleted or evicted in the same instant */
+	FATES,
+};
+
+/* Why a record was handed over. */
+enum handover {
+	HANDOVER_IDLE,
+	HANDOVER_ACTIVE, /* counters since the last hand-over; the entry stays */
+	HANDOVER_CLOSED,
+	HANDOVER_SHUTDOWN,
+};
+
+/* Bits of flow_entry.state. Bit n of a pair belongs to end n. */
+enum flow_state {
+	STATE_FIN_0 = 1 << 0,
+	STATE_FIN_1 = 1 << 1,
+	STATE_FIN = STATE_FIN_0 | STATE_FIN_1,
+	STATE_RST = 1 << 2,
+	STATE_CLOSED = 1 << 3, /* finished: leaves after its linger */
+	STATE_OPENED_0 = 1 << 4,
+	STATE_OPENED_1 = 1 << 5,
+	STATE_OPENED = STATE_OPENED_0 | STATE_OPENED_1,
+};
+
+/* Set in flow_half.packets of an entry that is being deleted. A packet that adds to it is not counted there. */
+#define TOMBSTONE (1ULL << 63)
+
+/*
+ * A connection. addr[0], port[0] is the lower endpoint: addresses compared byte by byte (IPv4 as v4-mapped, RFC 4291
+ * section 2.5.5.2), then ports. ICMP has port 0 at its source and type * 256 + code at its destination, as NetFlow.
+ */
+struct flow_key {
+	__u8 addr[2][16];
+	__be16 port[2];
+	__u8 protocol;
+	__u8 pad;
+	__u16 zone;
+} __attribute__((aligned(8)));
+
+/*
+ * One direction of a connection: what endpoint n sent. The counters run from the last hand-over; owner and last_ns
+ * stay. Times are CLOCK_MONOTONIC, coarse but for the first packet of an entry and for SYN, FIN and RST.
+ */
+struct flow_half {
+	__u64 packets;
+	__u64 bytes; /* layer 2 frames, each segment of a super-packet with its own headers */
+	__u64 first_ns;
+	__u64 last_ns;
+	__u64 owner;     /* ifindex << 32 | enum hook, of the one place that counts this direction; 0: not seen yet */
+	__u32 tcp_flags; /* OR; IPFIX tcpControlBits, RFC 7125 */
+	__u32 pad;
+};
+
+struct flow_entry {
+	struct flow_half half[2];
+	__u32 state; /* enum flow_state */
+	__u32 pad;
+};
+
+/* In the ring `records`. */
+struct record {
+	struct flow_key key;
+	struct flow_entry entry;
+	__u32 handover; /* enum handover */
+	__u32 pad;
+};
+
+/* In the ring `closed`: a connection that has just finished. */
+struct closing {
+	struct flow_key key;
+	__u64 closed_ns;
+	__u32 reset; /* by RST, not by FIN */
+	__u32 pad;
+};
+
+struct counter {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* Per CPU. seen = Σ fates; fates[FATE_COUNTED] = exported + what is in the map + what the map evicted. */
+struct ledger_page {
+	struct counter seen[HOOKS];
+	struct counter fates[FATES];
+	struct counter exported;
+	__u64 inserts;
+	__u64 deletes;
+	__u64 closed_full;  /* events that found the ring `closed` full: the sweep takes those entries */
+	__u64 records_full; /* hand-overs that found the ring `records` full: the entry stays */
+};
+
+/* Context of the program `sweep`. */
+struct sweep_args {
+	/* in */
+	__u64 tcp_idle_ns;
+	__u64 other_idle_ns;
+	__u64 active_ns;
+	__u64 linger_ns; /* a closed entry leaves when nothing was seen for this long */
+	__u32 shutdown;  /* hand over everything */
+	/* out */
+	__u32 stopped; /* the ring filled: read it and sweep again */
+	__u64 resident_flows;
+	__u64 resident_packets;
+	__u64 resident_bytes;
+};
+
+#define TAKE_MAX 1024
+
+/* Context of the program `take`: the first `count` keys of the map `taking`. */
+struct take_args {
+	/* in */
+	__u32 count;
+	/* out */
+	__u32 done; /* keys dealt with; fewer than count if the ring filled */
+};
+
+_Static_assert(sizeof(struct flow_key) == 40, "flow_key");
+_Static_assert(sizeof(struct flow_half) == 48, "flow_half");
+_Static_assert(sizeof(struct flow_entry) == 104, "flow_entry");
+_Static_assert(sizeof(struct record) == 152, "record");
+_Static_assert(sizeof(struct closing) == 56, "closing");
+_Static_assert(sizeof(struct sweep_args) == 64, "sweep_args");
+
+#endif

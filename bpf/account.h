@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* From a parsed packet to its counters. */
+#ifndef WEIR_ACCOUNT_H
+#define WEIR_ACCOUNT_H
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "maps.h"
+#include "parse.h"
+
+/* A direction moves to another interface when its owner has not seen it for this long. */
+#define OWNER_TIMEOUT_NS 1000000000ULL
+
+#define EEXIST 17 /* include/uapi/asm-generic/errno-base.h */
+
+static __always_inline __u64 later(__u64 a, __u64 b)
+{
+	return a > b ? a : b;
+}
+
+/* What one program run adds: a frame, or a super-packet that stands for several. */
+struct weight {
+	__u32 packets;
+	__u32 bytes;
+};
+
+static __always_inline struct ledger_page *ledger_page(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&ledger, &zero);
+}
+
+/* One CPU's page is written by one program at a time, so these adds need no atomics. */
+static __always_inline void add(struct counter *c, const struct weight *w)
+{
+	c->packets += w->packets;
+	c->bytes += w->bytes;
+}
+
+/* The only way out of the packet path: what was seen and what became of it, in the same run. */
+static __always_inline void settle(struct ledger_page *page, enum hook hook, enum fate fate, const struct weight *w)
+{
+	add(&page->seen[hook], w);
+	if (fate < FATES)
+		add(&page->fates[fate], w);
+}
+
+/* The bit of flow_entry.state that says end n opened the connection, or 0 when this packet does not tell. */
+static __always_inline __u32 opened_by(const struct packet *p)
+{
+	__u32 sender = STATE_OPENED_0 << p->from;
+	__u32 receiver = STATE_OPENED_1 >> p->from;
+
+	if (p->key.protocol != IPPROTO_TCP)
+		return sender;
+	if (!(p->tcp_flags & TCP_SYN))
+		return 0;
+	return p->tcp_flags & TCP_ACK ? receiver : sender;
+}
+
+/* Makes the entry, its counters at 0, and finds it as the map has it. Any other answer is the packet's fate. */
+static __always_inline enum fate create(struct ledger_page *page, const struct packet *p, __u64 owner, __u64 now,
+					struct flow_entry **entry)
+{
+	struct flow_entry fresh = {};
+	struct flow_half *half = p->from ? &fresh.half[1] : &fresh.half[0];
+	long err;
+
+	half->owner = owner;
+	half->last_ns = now; /* or a sweep would find the entry idle since boot */
+	fresh.state = p->key.protocol == IPPROTO_TCP ? 0 : opened_by(p);
+	/* A flood of FIN or RST must cost nothing extra: its entries are born closed and leave by sweep, without an event. */
+	if (p->tcp_flags & (TCP_FIN | TCP_RST))
+		fresh.state |= STATE_CLOSED;
+	err = bpf_map_update_elem(&flows, &p->key, &fresh, BPF_NOEXIST);
+	if (!err)
+		page->inserts++;
+	/* -EEXIST: another CPU was quicker, and its entry is as good. */
+	*entry = bpf_map_lookup_elem(&flows, &p->key);
+	if (*entry)
+		return FATE_COUNTED;
+	return err && err != -EEXIST ? FATE_NO_MEMORY : FATE_EXPIRING;
+}
+
+/* Whether this place counts the direction. A free one is taken; one that its owner left goes to whoever sees it. */
+static __always_inline int own(struct flow_half *half, __u64 here, __u64 now)
+{
+	__u64 owner = half->owner;
+
+	if (owner == here)
+		return 1;
+	if (owner && (now < half->last_ns || now - half->last_ns < OWNER_TIMEOUT_NS))
+		return 0;
+	return __sync_val_compare_and_swap(&half->owner, owner, here) == owner;
+}
+
+static __always_inline void announce(struct ledger_page *page, const struct packet *p, __u64 now, __u32 reset)
+{
+	struct closing *event = bpf_ringbuf_reserve(&closed, sizeof(*event), 0);
+
+	if (!event) {
+		page->closed_full++;
+		return;
+	}
+	event->key = p->key;
+	event->closed_ns = now;
+	event->reset = reset;
+	event->pad = 0;
+	/* User space looks in at its own pace: a wake-up per connection would cost more than the packet. */
+	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+}
+
+/* Follows the opening and the close of a TCP connection. Only packets with SYN, FIN or RST come here. */
+static __always_inline void follow(struct ledger_page *page, const struct packet *p, struct flow_entry *entry,
+				   __u64 other_owner, __u64 now)
+{
+	__u32 opened = opened_by(p);
+	__u32 bits = 0, state;
+
+	if (opened && !(entry->state & STATE_OPENED))
+		__sync_fetch_and_or(&entry->state, opened);
+	if (p->tcp_flags & TCP_FIN)
+		bits |= STATE_FIN_0 << p->from;
+	if (p->tcp_flags & TCP_RST)
+		bits |= STATE_RST;
+	if (!bits)
+		return;
+	state = __sync_fetch_and_or(&entry->state, bits) | bits;
+	if (!(state & STATE_RST) && (state & STATE_FIN) != STATE_FIN && other_owner)
+		return;
+	if (!(__sync_fetch_and_or(&entry->state, STATE_CLOSED) & STATE_CLOSED))
+		announce(page, p, now, (state & STATE_RST) != 0);
+}
+
+/* Counts the packet in its entry, or says why not. */
+static __always_inline enum fate account(struct ledger_page *page, const struct packet *p, const struct weight *w,
+					 __u64 here)
+{
+	struct flow_entry *entry = bpf_map_lookup_elem(&flows, &p->key);
+	__u32 turning = p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST);
+	struct flow_half *half;
+	__u64 now, before;
+
+	now = entry && !turning ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
+	if (!entry) {
+		enum fate fate = create(page, p, here, now, &entry);
+
+		if (fate != FATE_COUNTED)
+			return fate;
+	}
+	half = p->from ? &entry->half[1] : &entry->half[0];
+	if (!own(half, here, now))
+		return FATE_DUPLICATE;
+	before = __sync_fetch_and_add(&half->packets, w->packets);
+	if (before >= TOMBSTONE)
+		return FATE_EXPIRING;
+	__sync_fetch_and_add(&half->bytes, w->bytes);
+	/* The coarse clock can lag the precise one of an earlier packet by a tick: a period never begins before it. */
+	if (!before)
+		half->first_ns = later(now, half->last_ns);
+	if (now > half->last_ns)
+		half->last_ns = now;
+	if ((half->tcp_flags & p->tcp_flags) != p->tcp_flags)
+		__sync_fetch_and_or(&half->tcp_flags, p->tcp_flags);
+	if (turning)
+		follow(page, p, entry, p->from ? entry->half[0].owner : entry->half[1].owner, now);
+	return FATE_COUNTED;
+}
+
+#endif

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * The kernel side of weir. A packet passes one of the first three programs: parse, account, settle. User space runs the
+ * last two to have finished entries handed over as records. No program ever drops or changes a packet.
+ */
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "account.h"
+#include "handover.h"
+#include "maps.h"
+#include "parse.h"
+
+#define VLAN_TAG_LEN 4
+
+/* The most of a frame that parse reads: Ethernet, a tag, IPv4 with all options, TCP without. */
+#define HEADERS_MAX (14 + VLAN_TAG_LEN + 60 + 20)
+
+/* TC_ACT_UNSPEC: go on with whatever comes after weir. It means the same to TCX, as TCX_NEXT. */
+#define TC_NEXT (-1)
+
+static __always_inline __u64 place(__u32 ifindex, enum hook hook)
+{
+	return (__u64)ifindex << 32 | hook;
+}
+
+static __always_inline enum fate count(struct ledger_page *page, enum hook hook, enum fate parsed,
+				       const struct packet *p, const struct weight *w, __u32 ifindex)
+{
+	enum fate fate = parsed;
+
+	if (fate == FATE_COUNTED)
+		fate = account(page, p, w, place(ifindex, hook));
+	settle(page, hook, fate, w);
+	return fate;
+}
+
+SEC("xdp.frags")
+int xdp_ingress(struct xdp_md *ctx)
+{
+	struct ledger_page *page = ledger_page();
+	struct weight w = {.packets = 1, .bytes = bpf_xdp_get_buff_len(ctx)};
+	struct packet p;
+	enum fate fate;
+
+	if (page) {
+		fate = parse((void *)(long)ctx->data, (void *)(long)ctx->data_end, &p);
+		count(page, HOOK_XDP_INGRESS, fate, &p, &w, ctx->ingress_ifindex);
+	}
+	return XDP_PASS;
+}
+
+/*
+ * Parses an skb. Headers that lie outside its linear part are pulled in, once; that leaves the packet as it is.
+ */
+static __always_inline enum fate parse_skb(struct __sk_buff *skb, struct packet *p)
+{
+	enum fate fate = FATE_TRUNCATED;
+	int i;
+
+#pragma clang loop unroll(disable)
+	for (i = 0; i < 2; i++) {
+		__u32 linear = skb->data_end - skb->data;
+
+		fate = parse((void *)(long)skb->data, (void *)(long)skb->data_end, p);
+		if (fate != FATE_TRUNCATED || linear >= HEADERS_MAX || linear >= skb->len)
+			break;
+		if (bpf_skb_pull_data(skb, skb->len < HEADERS_MAX ? skb->len : HEADERS_MAX))
+			break;
+	}
+	return fate;
+}
+
+/*
+ * What an skb weighs on the wire. A GSO or GRO super-packet stands for gso_segs frames, each with a copy of its headers;
+ * on egress the kernel has added those up in wire_len, inner headers of tunnels included. A VLAN tag that travels beside the frame counts too.
+ */
+static __always_inline struct weight weigh(struct __sk_buff *skb, enum hook hook, __u32 header_len)
+{
+	struct weight w = {.packets = 1, .bytes = skb->len};
+	__u32 size = skb->gso_size;
+
+	if (size) {
+		w.packets = skb->gso_segs;
+		if (!w.packets) /* from a guest or a tun device the kernel takes no count on trust */
+			w.packets = (skb->len - header_len + size - 1) / size;
+		if (hook == HOOK_TC_EGRESS)
+			w.bytes = skb->wire_len;
+		else
+			w.bytes += (w.packets - 1) * header_len;
+	}
+	if (skb->vlan_present)
+		w.bytes += w.packets * VLAN_TAG_LEN;
+	return w;
+}
+
+static __always_inline int tc(struct __sk_buff *skb, enum hook hook)
+{
+	struct ledger_page *page = ledger_page();
+	struct packet p = {};
+	struct weight w;
+	enum fate fate;
+
+	if (page) {
+		fate = parse_skb(skb, &p);
+		w = weigh(skb, hook, p.header_len);
+		count(page, hook, fate, &p, &w, skb->ifindex);
+	}
+	return TC_NEXT;
+}
+
+SEC("tc")
+int tc_ingress(struct __sk_buff *skb)
+{
+	return tc(skb, HOOK_TC_INGRESS);
+}
+
+SEC("tc")
+int tc_egress(struct __sk_buff *skb)
+{
+	return tc(skb, HOOK_TC_EGRESS);
+}
+
+/* Walks the map and hands over what is due. Stops when the ring is full, with args->stopped set. */
+SEC("syscall")
+int sweep(struct sweep_args *args)
+{
+	struct walk walk = {.args = *args, .now = bpf_ktime_get_ns()};
+
+	bpf_for_each_map_elem(&flows, sweep_entry, &walk, 0);
+	args->stopped = walk.args.stopped;
+	args->resident_flows = walk.args.resident_flows;
+	args->resident_packets = walk.args.resident_packets;
+	args->resident_bytes = walk.args.resident_bytes;
+	return 0;
+}
+
+/* Hands over the closed connections named in the map `taking`. */
+SEC("syscall")
+int take(struct take_args *args)
+{
+	struct take_args progress = {.count = args->count};
+
+	bpf_for_each_map_elem(&taking, take_key, &progress, 0);
+	args->done = progress.done;
+	return 0;
+}
+
+/* Never read: it brings the types that no map and no program names into the object's BTF, where bpf2go looks for them. */
+const struct {
+	struct record record;
+	struct closing closing;
+	enum hook hook;
+	enum fate fate;
+	enum handover handover;
+	enum flow_state state;
+} abi_types = {};
+
+char _license[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* From entries to records. User space runs sweep and take one at a time. */
+#ifndef WEIR_HANDOVER_H
+#define WEIR_HANDOVER_H
+
+#include <linux/bpf.h>
+#include <linux/in.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "account.h"
+#include "maps.h"
+
+/* How long ago it was: 0 for a time that a coarse and a precise clock put in the future. */
+static __always_inline __u64 since(__u64 now, __u64 then)
+{
+	return now > then ? now - then : 0;
+}
+
+/* Takes a direction's packets. What is left in their place is 0 or a TOMBSTONE. */
+static __always_inline void take_packets(struct flow_half *to, struct flow_half *from, __u64 leave)
+{
+	to->packets = __sync_lock_test_and_set(&from->packets, leave) & ~TOMBSTONE;
+}
+
+static __always_inline void take_rest(struct flow_half *to, struct flow_half *from)
+{
+	to->first_ns = from->first_ns;
+	from->first_ns = 0;
+	to->last_ns = from->last_ns;
+	to->owner = from->owner;
+	to->tcp_flags = __sync_lock_test_and_set(&from->tcp_flags, 0);
+	to->pad = 0;
+	to->bytes = __sync_lock_test_and_set(&from->bytes, 0);
+}
+
+static __always_inline __u64 counted(const struct flow_entry *e)
+{
+	return e->half[0].packets | e->half[1].packets | e->half[0].bytes | e->half[1].bytes;
+}
+
+static __always_inline void add_exported(const struct flow_entry *e)
+{
+	struct ledger_page *page = ledger_page();
+
+	if (!page)
+		return;
+	__sync_fetch_and_add(&page->exported.packets, e->half[0].packets + e->half[1].packets);
+	__sync_fetch_and_add(&page->exported.bytes, e->half[0].bytes + e->half[1].bytes);
+}
+
+static __always_inline int remove(struct flow_key *key)
+{
+	struct ledger_page *page = ledger_page();
+
+	if (bpf_map_delete_elem(&flows, key))
+		return 0;
+	if (page)
+		__sync_fetch_and_add(&page->deletes, 1);
+	return 1;
+}
+
+/*
+ * Hands an entry over. One that leaves for good gets a tombstone first: a packet that looked it up before the delete
+ * and adds after it sees the tombstone, and is not lost in silence. 0 when the ring is full: the entry is untouched.
+ */
+static __always_inline int hand_over(struct flow_key *key, struct flow_entry *entry, enum handover why)
+{
+	struct record *r = bpf_ringbuf_reserve(&records, sizeof(*r), 0);
+	__u64 leave = why == HANDOVER_ACTIVE ? 0 : TOMBSTONE;
+	int keep;
+
+	if (!r) {
+		struct ledger_page *page = ledger_page();
+
+		if (page)
+			__sync_fetch_and_add(&page->records_full, 1);
+		return 0;
+	}
+	take_packets(&r->entry.half[0], &entry->half[0], leave);
+	take_packets(&r->entry.half[1], &entry->half[1], leave);
+	/* A packet adds itself first and its bytes an instruction later: leave it the time, and take bytes last. */
+	r->key = *key;
+	r->entry.state = entry->state;
+	r->entry.pad = 0;
+	r->handover = why;
+	r->pad = 0;
+	take_rest(&r->entry.half[0], &entry->half[0]);
+	take_rest(&r->entry.half[1], &entry->half[1]);
+	/* If the map evicted the entry in this instant, the eviction is what took it. */
+	keep = why == HANDOVER_ACTIVE || remove(key);
+	/* An entry whose last packets left with an active hand-over has nothing to say. */
+	keep = keep && counted(&r->entry);
+	if (!keep) {
+		bpf_ringbuf_discard(r, BPF_RB_NO_WAKEUP);
+		return 1;
+	}
+	add_exported(&r->entry);
+	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+	return 1;
+}
+
+struct bpf_map;
+
+struct walk {
+	struct sweep_args args;
+	__u64 now;
+};
+
+/* Whether the entry is due, and as what. */
+static __always_inline int due(const struct walk *walk, const struct flow_key *key, const struct flow_entry *e,
+			       enum handover *why)
+{
+	__u64 idle = since(walk->now, later(e->half[0].last_ns, e->half[1].last_ns));
+	__u64 limit = key->protocol == IPPROTO_TCP ? walk->args.tcp_idle_ns : walk->args.other_idle_ns;
+	__u64 age = 0;
+
+	if (walk->args.shutdown) {
+		*why = HANDOVER_SHUTDOWN;
+		return 1;
+	}
+	if ((e->state & STATE_CLOSED) && idle >= walk->args.linger_ns) {
+		*why = HANDOVER_CLOSED;
+		return 1;
+	}
+	if (idle >= limit) {
+		*why = HANDOVER_IDLE;
+		return 1;
+	}
+	if (e->half[0].packets && e->half[0].first_ns)
+		age = since(walk->now, e->half[0].first_ns);
+	if (e->half[1].packets && e->half[1].first_ns)
+		age = later(age, since(walk->now, e->half[1].first_ns));
+	*why = HANDOVER_ACTIVE;
+	return age >= walk->args.active_ns;
+}
+
+static long sweep_entry(struct bpf_map *map, struct flow_key *key, struct flow_entry *entry, struct walk *walk)
+{
+	enum handover why;
+
+	if (entry->half[0].packets >= TOMBSTONE) {
+		/*
+		 * A tombstone outlives its delete only if the map gave the element to another connection between
+		 * the two. What that one counted went to the record that was discarded, as evicted.
+		 */
+		remove(key);
+		return 0;
+	}
+	if (due(walk, key, entry, &why)) {
+		if (!hand_over(key, entry, why)) {
+			walk->args.stopped = 1;
+			return 1;
+		}
+		if (why != HANDOVER_ACTIVE)
+			return 0;
+	}
+	walk->args.resident_flows++;
+	walk->args.resident_packets += entry->half[0].packets + entry->half[1].packets;
+	walk->args.resident_bytes += entry->half[0].bytes + entry->half[1].bytes;
+	return 0;
+}
+
+static long take_key(struct bpf_map *map, __u32 *index, struct flow_key *key, struct take_args *args)
+{
+	struct flow_entry *entry;
+
+	if (args->done >= args->count)
+		return 1;
+	entry = bpf_map_lookup_elem(&flows, key);
+	/* Not closed: the one that was is gone, and this is a later connection of the same key. */
+	if (entry && (entry->state & STATE_CLOSED) && !hand_over(key, entry, HANDOVER_CLOSED))
+		return 1;
+	args->done++;
+	return 0;
+}
+
+#endif

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* The maps. Sizes marked as set at load are placeholders: user space writes them before loading. */
+#ifndef WEIR_MAPS_H
+#define WEIR_MAPS_H
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+
+/* Connections. Updated in place: an update of a key that exists could evict another. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct flow_key);
+	__type(value, struct flow_entry);
+	__uint(max_entries, 1); /* set at load */
+} flows SEC(".maps");
+
+/* The fate of every packet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct ledger_page);
+	__uint(max_entries, 1);
+} ledger SEC(".maps");
+
+/* struct closing: connections that finished, to be taken after their linger. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096); /* set at load */
+} closed SEC(".maps");
+
+/* struct record: what sweep and take hand over. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096); /* set at load */
+} records SEC(".maps");
+
+/* The keys that the next run of take is about. An array, for bpf_for_each_map_elem walks it without unrolling. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct flow_key);
+	__uint(max_entries, TAKE_MAX);
+} taking SEC(".maps");
+
+#endif

@@ -1,0 +1,169 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/vishvananda/netlink"
+	"go.uber.org/zap"
+
+	"weir/internal/config"
+	"weir/internal/datapath"
+	"weir/internal/enrich"
+	"weir/internal/netwatch"
+	"weir/internal/telemetry"
+)
+
+// attachments holds the programs on the interfaces, from attach to detach.
+type attachments struct {
+	kernel *datapath.Datapath
+	host   *enrich.Host
+	log    *zap.Logger
+
+	attached *prometheus.GaugeVec // by hook and mode
+	lost     prometheus.Counter
+
+	mu      sync.Mutex
+	current map[int][]*datapath.Attachment // by interface index
+}
+
+func newAttachments(kernel *datapath.Datapath, host *enrich.Host, log *zap.Logger, reg prometheus.Registerer,
+) (*attachments, error) {
+	a := &attachments{
+		kernel: kernel,
+		host:   host,
+		log:    log,
+		attached: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "weir_attached_interfaces",
+			Help: "Interfaces that a program is attached to, by hook and by how it is attached.",
+		}, []string{"hook", "mode"}),
+		lost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "weir_interfaces_lost_total",
+			Help: "Interfaces that went away while a program was attached to them.",
+		}),
+		current: map[int][]*datapath.Attachment{},
+	}
+	for _, side := range []datapath.Side{datapath.Ingress, datapath.Egress} {
+		for _, mode := range datapath.Modes() {
+			a.attached.WithLabelValues(string(side), string(mode)).Set(0)
+		}
+	}
+	for _, collector := range []prometheus.Collector{a.attached, a.lost} {
+		if err := reg.Register(collector); err != nil {
+			return nil, fmt.Errorf("register the attachments' metrics: %w", err)
+		}
+	}
+	return a, nil
+}
+
+// attachAll attaches to both sides of every interface. If one fails, none stays attached.
+func (a *attachments) attachAll(interfaces []net.Interface, hook config.IngressHook) error {
+	for _, ifi := range interfaces {
+		if err := a.attach(ifi, hook); err != nil {
+			return errors.Join(err, a.detachAll())
+		}
+	}
+	return nil
+}
+
+func (a *attachments) attach(ifi net.Interface, hook config.IngressHook) error {
+	a.host.Name(uint32(ifi.Index), ifi.Name)
+	ingress, err := a.kernel.AttachIngress(ifi, datapath.IngressHook(hook))
+	if err != nil {
+		return err
+	}
+	a.add(ingress)
+	egress, err := a.kernel.AttachEgress(ifi)
+	if err != nil {
+		return err
+	}
+	a.add(egress)
+	return nil
+}
+
+func (a *attachments) add(at *datapath.Attachment) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.current[at.Interface.Index] = append(a.current[at.Interface.Index], at)
+	a.gauge(at).Inc()
+	a.log.Info("attached", zap.String("interface", at.Interface.Name), zap.String("hook", string(at.Side)),
+		zap.String("mode", string(at.Mode)), zap.String("why", at.Why))
+}
+
+func (a *attachments) gauge(at *datapath.Attachment) prometheus.Gauge {
+	return a.attached.WithLabelValues(string(at.Side), string(at.Mode))
+}
+
+// detachAll detaches everything, whatever fails on the way.
+func (a *attachments) detachAll() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var errs []error
+	for index := range a.current {
+		errs = append(errs, a.detach(index))
+	}
+	return errors.Join(errs...)
+}
+
+// detach is called with the lock held.
+func (a *attachments) detach(index int) error {
+	var errs []error
+	for _, at := range a.current[index] {
+		a.gauge(at).Dec()
+		errs = append(errs, at.Close())
+	}
+	delete(a.current, index)
+	return errors.Join(errs...)
+}
+
+// Run notices interfaces that go away, until ctx ends. The others go on.
+func (a *attachments) Run(ctx context.Context) error {
+	return netwatch.Run(ctx, a.log, a.forgetLost, netwatch.Links)
+}
+
+func (a *attachments) forgetLost() error {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("list the interfaces: %w", err)
+	}
+	there := make(map[int]bool, len(links))
+	for _, l := range links {
+		there[l.Attrs().Index] = true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for index, list := range a.current {
+		if there[index] {
+			continue
+		}
+		a.lost.Inc()
+		err := a.detach(index)
+		a.log.Warn("an interface went away; the others go on", zap.String("interface", list[0].Interface.Name),
+			zap.NamedError("detach", err))
+	}
+	return nil
+}
+
+// checks reports each attachment. Without any, weir counts nothing.
+func (a *attachments) checks() []telemetry.Check {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.current) == 0 {
+		return []telemetry.Check{{Name: "attach", Detail: "no interface is attached"}}
+	}
+	var list []telemetry.Check
+	for _, ats := range a.current {
+		for _, at := range ats {
+			list = append(list, telemetry.Check{
+				Name:   fmt.Sprintf("attach %q %s", at.Interface.Name, at.Side),
+				OK:     true,
+				Detail: fmt.Sprintf("%s: %q", at.Mode, at.Why),
+			})
+		}
+	}
+	return list
+}

@@ -1,0 +1,131 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+
+	"weir/internal/config"
+)
+
+// loopbackType is ARPHRD_LOOPBACK as netlink names it; ethernetType is ARPHRD_ETHER. Both kinds of frames start with an
+// Ethernet header, which is what the kernel side reads.
+const (
+	loopbackType = "loopback"
+	ethernetType = "ether"
+)
+
+// findInterfaces returns the interfaces that the setting means, by index. Every name and every glob must find at least
+// one, and the error says which interfaces there are.
+func findInterfaces(want config.Interfaces) ([]net.Interface, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list the interfaces: %w", err)
+	}
+	var found []netlink.Link
+	switch want.Mode {
+	case config.InterfacesAuto:
+		found, err = defaultRouteLinks(links)
+	case config.InterfacesAll:
+		found, err = everyLink(links)
+	default:
+		found, err = matchingLinks(links, want.Patterns)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return toInterfaces(found), nil
+}
+
+// defaultRouteLinks returns the links of the default routes, IPv4 and IPv6.
+func defaultRouteLinks(links []netlink.Link) ([]netlink.Link, error) {
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("list the routes: %w", err)
+	}
+	indexes := map[int]bool{}
+	for _, route := range routes {
+		if route.Dst != nil && !isDefault(route.Dst) {
+			continue
+		}
+		indexes[route.LinkIndex] = true
+		for _, hop := range route.MultiPath {
+			indexes[hop.LinkIndex] = true
+		}
+	}
+	found := filter(links, func(l netlink.Link) bool { return indexes[l.Attrs().Index] && usable(l) == nil })
+	if len(found) == 0 {
+		return nil, fmt.Errorf("interface auto: no Ethernet interface has a default route: name one of %s", names(links))
+	}
+	return found, nil
+}
+
+func isDefault(dst *net.IPNet) bool {
+	ones, _ := dst.Mask.Size()
+	return ones == 0 && dst.IP.IsUnspecified()
+}
+
+func everyLink(links []netlink.Link) ([]netlink.Link, error) {
+	found := filter(links, func(l netlink.Link) bool {
+		return l.Attrs().EncapType != loopbackType && usable(l) == nil
+	})
+	if len(found) == 0 {
+		return nil, errors.New("interface all: there is no Ethernet interface but loopback")
+	}
+	return found, nil
+}
+
+func matchingLinks(links []netlink.Link, patterns []string) ([]netlink.Link, error) {
+	var found []netlink.Link
+	for _, pattern := range patterns {
+		matched := filter(links, func(l netlink.Link) bool {
+			ok, _ := path.Match(pattern, l.Attrs().Name) // the settings know that the pattern is valid
+			return ok
+		})
+		if len(matched) == 0 {
+			return nil, fmt.Errorf("interface %q: there is none; there are %s", pattern, names(links))
+		}
+		for _, l := range matched {
+			if err := usable(l); err != nil {
+				return nil, fmt.Errorf("interface %q: %w", l.Attrs().Name, err)
+			}
+		}
+		found = append(found, matched...)
+	}
+	return found, nil
+}
+
+// usable says why the kernel side could not read an interface's frames.
+func usable(l netlink.Link) error {
+	if kind := l.Attrs().EncapType; kind != ethernetType && kind != loopbackType {
+		return fmt.Errorf("its frames are %s, not Ethernet", kind)
+	}
+	return nil
+}
+
+func filter(links []netlink.Link, keep func(netlink.Link) bool) []netlink.Link {
+	return slices.DeleteFunc(slices.Clone(links), func(l netlink.Link) bool { return !keep(l) })
+}
+
+// toInterfaces sorts by index and leaves out what several patterns matched.
+func toInterfaces(links []netlink.Link) []net.Interface {
+	list := make([]net.Interface, 0, len(links))
+	for _, l := range links {
+		list = append(list, net.Interface{Index: l.Attrs().Index, Name: l.Attrs().Name, MTU: l.Attrs().MTU})
+	}
+	slices.SortFunc(list, func(a, b net.Interface) int { return a.Index - b.Index })
+	return slices.CompactFunc(list, func(a, b net.Interface) bool { return a.Index == b.Index })
+}
+
+func names(links []netlink.Link) string {
+	list := make([]string, 0, len(links))
+	for _, l := range links {
+		list = append(list, l.Attrs().Name)
+	}
+	return strings.Join(list, ", ")
+}

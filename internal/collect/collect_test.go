@@ -1,0 +1,260 @@
+package collect
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+
+	"weir/internal/flow"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fakeKernel hands over what a test put into it. Its monotonic clock started an hour before the test.
+type fakeKernel struct {
+	start    time.Time
+	announce []flow.Closing
+	ring     []flow.Record // read by the next ReadRecords
+	due      []flow.Record // what a sweep hands over
+	room     int           // records that a sweep finds room for in the ring
+
+	taken  [][]flow.Closing // by Take
+	at     []time.Duration  // when, since start
+	sweeps []time.Duration
+	limits flow.Limits
+	out    int // sweeps of everything
+	ledger flow.Ledger
+	fail   error
+}
+
+func (k *fakeKernel) clock() (uint64, time.Time) {
+	return uint64(time.Since(k.start) + time.Hour), time.Now()
+}
+
+func (k *fakeKernel) Sweep(l flow.Limits) (flow.Resident, bool, error) {
+	k.limits = l
+	k.sweeps = append(k.sweeps, time.Since(k.start))
+	return k.sweep()
+}
+
+func (k *fakeKernel) SweepOut() (flow.Resident, bool, error) {
+	k.out++
+	return k.sweep()
+}
+
+func (k *fakeKernel) sweep() (flow.Resident, bool, error) {
+	n := min(k.room, len(k.due))
+	k.ring, k.due = append(k.ring, k.due[:n]...), k.due[n:]
+	return flow.Resident{Flows: uint64(len(k.due))}, len(k.due) == 0, k.fail
+}
+
+func (k *fakeKernel) Take(closed []flow.Closing) (int, error) {
+	k.taken = append(k.taken, append([]flow.Closing(nil), closed...))
+	k.at = append(k.at, time.Since(k.start))
+	return len(closed), nil
+}
+
+func (k *fakeKernel) ReadRecords(fn func(*flow.Record)) (int, error) {
+	n := len(k.ring)
+	for i := range k.ring {
+		fn(&k.ring[i])
+	}
+	k.ring = nil
+	return n, nil
+}
+
+func (k *fakeKernel) ReadClosed(fn func(flow.Closing)) error {
+	for _, c := range k.announce {
+		fn(c)
+	}
+	k.announce = nil
+	return nil
+}
+
+func (k *fakeKernel) Ledger() (flow.Ledger, error) { return k.ledger, nil }
+
+// fakeHost has one address and one interface.
+type fakeHost struct{}
+
+var local = netip.MustParseAddr("10.0.0.1")
+
+func (fakeHost) Local(a netip.Addr) bool { return a == local }
+
+func (fakeHost) InterfaceName(ifindex uint32) string {
+	return map[uint32]string{3: "eth0", 4: "eth1"}[ifindex]
+}
+
+type fixture struct {
+	kernel *fakeKernel
+	*Collector
+	events []flow.Event
+	reg    *prometheus.Registry
+}
+
+func newFixture(t *testing.T, cfg Config) *fixture {
+	t.Helper()
+	f := &fixture{kernel: &fakeKernel{start: time.Now(), room: 100}, reg: prometheus.NewRegistry()}
+	var err error
+	f.Collector, err = New(cfg, f.kernel, fakeHost{}, f.kernel.clock, func(e *flow.Event) {
+		kept := *e
+		if e.Reverse != nil {
+			reverse := *e.Reverse
+			kept.Reverse = &reverse
+		}
+		f.events = append(f.events, kept)
+	}, f.reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// runFor runs the collector for so long.
+func (f *fixture) runFor(t *testing.T, d time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	if err := f.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func closing(port uint16, reset bool, at time.Duration) flow.Closing {
+	return flow.Closing{
+		Key:   flow.Key{Ends: [2]netip.AddrPort{netip.AddrPortFrom(local, port)}},
+		AtNs:  uint64(time.Hour + at),
+		Reset: reset,
+	}
+}
+
+// TestLinger takes closed connections when their linger is over: a reset after a third of the time.
+func TestLinger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Config{Limits: flow.Limits{Linger: 1200 * time.Millisecond}})
+		fin, rst := closing(1, false, 0), closing(2, true, 0)
+		f.kernel.announce = []flow.Closing{fin, rst}
+		f.runFor(t, 1950*time.Millisecond)
+		if len(f.kernel.taken) != 2 {
+			t.Fatalf("taken %v, want twice one", f.kernel.taken)
+		}
+		for i, want := range []struct {
+			closing flow.Closing
+			at      time.Duration
+		}{{rst, 400 * time.Millisecond}, {fin, 1200 * time.Millisecond}} {
+			if got := f.kernel.taken[i]; len(got) != 1 || got[0] != want.closing || f.kernel.at[i] != want.at {
+				t.Errorf("took %v after %s, want %v after %s", got, f.kernel.at[i], want.closing, want.at)
+			}
+		}
+	})
+}
+
+// TestManyClosed takes all that are due, in order, in batches.
+func TestManyClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Config{})
+		for i := range 2*batch + 5 {
+			f.kernel.announce = append(f.kernel.announce, closing(uint16(i), false, 0))
+		}
+		f.kernel.announce = append(f.kernel.announce, closing(9999, false, time.Hour)) // not yet due
+		f.runFor(t, Look)
+		var ports []uint16
+		for _, taken := range f.kernel.taken {
+			for _, c := range taken {
+				ports = append(ports, c.Key.Ends[0].Port())
+			}
+		}
+		if len(f.kernel.taken) != 3 || len(ports) != 2*batch+5 {
+			t.Fatalf("%d taken in %d batches, want %d in 3", len(ports), len(f.kernel.taken), 2*batch+5)
+		}
+		for i, port := range ports {
+			if int(port) != i {
+				t.Fatalf("number %d taken is %d", i, port)
+			}
+		}
+		if left := len(f.fins.queue) - f.fins.head; left != 1 {
+			t.Errorf("%d linger, want 1", left)
+		}
+	})
+}
+
+// TestSweeps walks the map at its interval, with the limits that were set, again while the ring fills.
+func TestSweeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limits := flow.Limits{TCPIdle: 1, OtherIdle: 2, Active: 3, Linger: 4}
+		f := newFixture(t, Config{Limits: limits})
+		f.kernel.room = 2
+		f.kernel.due = []flow.Record{record(1), record(2), record(3), record(4), record(5)}
+		f.kernel.ledger = flow.Ledger{Inserts: 7, Counted: flow.Counter{Packets: 5, Bytes: 500}}
+		f.runFor(t, SweepEvery+Look/2)
+		if f.kernel.limits != limits {
+			t.Errorf("limits %+v, want %+v", f.kernel.limits, limits)
+		}
+		want := []time.Duration{SweepEvery, SweepEvery, SweepEvery}
+		if len(f.kernel.sweeps) != 3 || f.kernel.sweeps[0] != want[0] {
+			t.Errorf("sweeps at %v, want %v", f.kernel.sweeps, want)
+		}
+		if len(f.events) != 5 {
+			t.Errorf("%d events, want 5", len(f.events))
+		}
+		if a := f.Audit(); a.EvictedFlows != 7 || a.Evicted.Packets != 5 {
+			t.Errorf("audit %+v, want the ledger balanced after the last walk", a)
+		}
+		if n := testutil.CollectAndCount(f.metrics.sweeps); n != 1 {
+			t.Errorf("%d histograms of sweeps", n)
+		}
+	})
+}
+
+// TestDrain hands over everything once Run has returned.
+func TestDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Config{})
+		f.runFor(t, time.Second)
+		f.kernel.room = 1
+		f.kernel.due = []flow.Record{record(1), record(2)}
+		if err := f.Drain(); err != nil {
+			t.Fatal(err)
+		}
+		if f.kernel.out != 2 || len(f.events) != 2 {
+			t.Errorf("%d sweeps, %d events, want 2 and 2", f.kernel.out, len(f.events))
+		}
+	})
+}
+
+func TestKernelErrorEndsRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Config{})
+		f.kernel.fail = errors.New("no more")
+		if err := f.Run(t.Context()); !errors.Is(err, f.kernel.fail) {
+			t.Errorf("error %v, want %v", err, f.kernel.fail)
+		}
+	})
+}
+
+// TestStuckRing ends rather than sweep for ever.
+func TestStuckRing(t *testing.T) {
+	f := newFixture(t, Config{})
+	f.kernel.room = 0
+	f.kernel.due = []flow.Record{record(1)}
+	if err := f.Drain(); err == nil {
+		t.Error("no error from a ring that is full and empty")
+	}
+}
+
+// TestLastLook tells a collector that works from one that hangs.
+func TestLastLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Config{})
+		f.runFor(t, time.Second+Look/2)
+		if since := time.Since(f.LastLook()); since > Look {
+			t.Errorf("last look %s ago", since)
+		}
+	})
+}

@@ -1,0 +1,110 @@
+package collect
+
+import (
+	"time"
+
+	"weir/internal/flow"
+)
+
+// samplingRate is what events carry: every packet was counted.
+const samplingRate = 1
+
+// record makes one or two events of a record.
+func (c *Collector) record(r *flow.Record) {
+	if c.cfg.Connections {
+		c.connection(r, source(r))
+		return
+	}
+	for i := range r.Halves {
+		if !empty(&r.Halves[i]) {
+			c.direction(r, i)
+		}
+	}
+}
+
+// direction emits what end i of the record sent.
+func (c *Collector) direction(r *flow.Record, i int) {
+	half := &r.Halves[i]
+	e := c.event(r, i)
+	e.Start, e.End = c.wall(half.FirstNs), c.wall(half.LastNs)
+	e.Interface = c.host.InterfaceName(half.IfIndex)
+	c.send(e)
+}
+
+// connection emits both directions as one event, told from the side of end i.
+func (c *Collector) connection(r *flow.Record, i int) {
+	there, back := &r.Halves[i], &r.Halves[1-i]
+	e := c.event(r, i)
+	c.reverse = flow.Counts{Packets: back.Packets, Bytes: back.Bytes, TCPFlags: back.TCPFlags}
+	e.Reverse = &c.reverse
+	first, last := there.FirstNs, there.LastNs
+	ifindex := there.IfIndex
+	switch {
+	case empty(there):
+		first, last, ifindex = back.FirstNs, back.LastNs, back.IfIndex
+	case !empty(back):
+		first, last = min(first, back.FirstNs), max(last, back.LastNs)
+	}
+	e.Start, e.End = c.wall(first), c.wall(last)
+	e.Interface = c.host.InterfaceName(ifindex)
+	c.send(e)
+}
+
+// event fills in what both shapes share, with end i as the source. There is one event at a time, so it is always the
+// same.
+func (c *Collector) event(r *flow.Record, i int) *flow.Event {
+	src, dst := r.Key.Ends[i], r.Key.Ends[1-i]
+	half := &r.Halves[i]
+	c.next = flow.Event{
+		Src:          src,
+		Dst:          dst,
+		Protocol:     r.Key.Protocol,
+		Direction:    flow.DirectionOf(c.host.Local(src.Addr()), c.host.Local(dst.Addr())),
+		Hostname:     c.cfg.Hostname,
+		Counts:       flow.Counts{Packets: half.Packets, Bytes: half.Bytes, TCPFlags: half.TCPFlags},
+		EndReason:    r.EndReason,
+		Initiator:    opened(r.Initiator, i),
+		SamplingRate: samplingRate,
+	}
+	return &c.next
+}
+
+func (c *Collector) send(e *flow.Event) {
+	c.id.Sequence++
+	e.ID = c.id
+	c.metrics.events[e.EndReason].Inc()
+	c.emit(e)
+}
+
+func (c *Collector) wall(mono uint64) time.Time { return c.epoch.Add(time.Duration(mono)) }
+
+// empty says whether a direction has nothing to tell. Bytes can come without their packet: when a hand-over falls
+// between the two adds of one packet, the bytes are in the next.
+func empty(h *flow.Half) bool { return h.Packets == 0 && h.Bytes == 0 }
+
+// opened says whether end i opened the connection.
+func opened(by flow.Initiator, i int) flow.Opened {
+	switch {
+	case by == flow.InitiatorUnknown:
+		return flow.OpenedUnknown
+	case by == flow.InitiatorEnd0 == (i == 0):
+		return flow.OpenedBySrc
+	default:
+		return flow.OpenedByDst
+	}
+}
+
+// source returns the end from whose side a connection is told: the one that opened it or, if that is not known, the one
+// with the higher port, which is the client's as a rule. It is the same for every delta of a connection.
+func source(r *flow.Record) int {
+	switch {
+	case r.Initiator == flow.InitiatorEnd0:
+		return 0
+	case r.Initiator == flow.InitiatorEnd1:
+		return 1
+	case r.Key.Ends[1].Port() > r.Key.Ends[0].Port():
+		return 1
+	default:
+		return 0
+	}
+}

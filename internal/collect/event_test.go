@@ -1,0 +1,162 @@
+package collect
+
+import (
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"weir/internal/flow"
+)
+
+var remote = netip.MustParseAddr("192.0.2.7")
+
+// record is a UDP connection of one packet from the local host, which opened it.
+func record(port uint16) flow.Record {
+	return flow.Record{
+		Key: flow.Key{
+			Ends:     [2]netip.AddrPort{netip.AddrPortFrom(local, port), netip.AddrPortFrom(remote, 53)},
+			Protocol: 17,
+		},
+		Halves: [2]flow.Half{{
+			Packets: 1, Bytes: 100, IfIndex: 3,
+			FirstNs: uint64(time.Hour), LastNs: uint64(time.Hour),
+		}},
+		Initiator: flow.InitiatorEnd0,
+	}
+}
+
+// answered is record with an answer of two packets, a second later, that came by another interface.
+func answered(port uint16) flow.Record {
+	r := record(port)
+	r.Halves[1] = flow.Half{
+		Packets: 2, Bytes: 300, IfIndex: 4, TCPFlags: 0x12,
+		FirstNs: uint64(time.Hour + time.Second), LastNs: uint64(time.Hour + 3*time.Second),
+	}
+	r.EndReason = flow.EndFIN
+	return r
+}
+
+// events passes one record through a collector, at 30 s past the hour of the monotonic clock.
+func events(t *testing.T, connections bool, r flow.Record) (got []flow.Event, start time.Time) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Config{Connections: connections, Hostname: "node-1"})
+		start = time.Now()
+		time.Sleep(30 * time.Second)
+		f.kernel.due = []flow.Record{r}
+		if err := f.Drain(); err != nil {
+			t.Fatal(err)
+		}
+		got = f.events
+		if n := testutil.ToFloat64(f.metrics.events[r.EndReason]); n != float64(len(got)) {
+			t.Errorf("%v events counted as %s, want %d", n, r.EndReason, len(got))
+		}
+		for i, e := range got {
+			if e.ID.Instance != f.id.Instance || e.ID.Sequence != uint64(i+1) {
+				t.Errorf("event %d has the ID %+v", i, e.ID)
+			}
+			got[i].ID = flow.EventID{}
+		}
+	})
+	return got, start
+}
+
+func TestFlowShape(t *testing.T) {
+	got, start := events(t, false, answered(5000))
+	want := []flow.Event{{
+		Src: netip.AddrPortFrom(local, 5000), Dst: netip.AddrPortFrom(remote, 53), Protocol: 17,
+		Direction: flow.DirectionOutbound, Interface: "eth0", Hostname: "node-1",
+		Start: start, End: start,
+		Counts:    flow.Counts{Packets: 1, Bytes: 100},
+		EndReason: flow.EndFIN, Initiator: flow.OpenedBySrc, SamplingRate: 1,
+	}, {
+		Src: netip.AddrPortFrom(remote, 53), Dst: netip.AddrPortFrom(local, 5000), Protocol: 17,
+		Direction: flow.DirectionInbound, Interface: "eth1", Hostname: "node-1",
+		Start: start.Add(time.Second), End: start.Add(3 * time.Second),
+		Counts:    flow.Counts{Packets: 2, Bytes: 300, TCPFlags: 0x12},
+		EndReason: flow.EndFIN, Initiator: flow.OpenedByDst, SamplingRate: 1,
+	}}
+	compare(t, got, want)
+}
+
+func TestOneDirection(t *testing.T) {
+	got, _ := events(t, false, record(5000))
+	if len(got) != 1 || got[0].Src.Addr() != local {
+		t.Errorf("events %+v, want only that of the direction that sent", got)
+	}
+}
+
+func TestConnectionShape(t *testing.T) {
+	opened := flow.Event{
+		Src: netip.AddrPortFrom(local, 5000), Dst: netip.AddrPortFrom(remote, 53), Protocol: 17,
+		Direction: flow.DirectionOutbound, Interface: "eth0", Hostname: "node-1",
+		Counts:    flow.Counts{Packets: 1, Bytes: 100},
+		Reverse:   &flow.Counts{Packets: 2, Bytes: 300, TCPFlags: 0x12},
+		EndReason: flow.EndFIN, Initiator: flow.OpenedBySrc, SamplingRate: 1,
+	}
+	mirrored := opened
+	mirrored.Src, mirrored.Dst = opened.Dst, opened.Src
+	mirrored.Direction, mirrored.Interface = flow.DirectionInbound, "eth1"
+	mirrored.Counts, mirrored.Reverse = *opened.Reverse, &opened.Counts
+
+	unknown := opened
+	unknown.Initiator = flow.OpenedUnknown
+
+	for _, row := range []struct {
+		name      string
+		port      uint16
+		initiator flow.Initiator
+		want      flow.Event
+	}{
+		{"end 0 opened it", 5000, flow.InitiatorEnd0, opened},
+		{"end 1 opened it", 5000, flow.InitiatorEnd1, mirrored},
+		{"unknown: the higher port is the source", 5000, flow.InitiatorUnknown, unknown},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			r := answered(row.port)
+			r.Initiator = row.initiator
+			got, start := events(t, true, r)
+			row.want.Start, row.want.End = start, start.Add(3*time.Second)
+			compare(t, got, []flow.Event{row.want})
+		})
+	}
+}
+
+// TestSilentSource tells of a connection whose source sent nothing in this period.
+func TestSilentSource(t *testing.T) {
+	r := answered(5000)
+	r.Halves[0] = flow.Half{}
+	got, start := events(t, true, r)
+	if len(got) != 1 {
+		t.Fatalf("%d events, want 1", len(got))
+	}
+	e := got[0]
+	if e.Packets != 0 || e.Reverse.Packets != 2 || e.Interface != "eth1" ||
+		!e.Start.Equal(start.Add(time.Second)) || !e.End.Equal(start.Add(3*time.Second)) {
+		t.Errorf("event %+v", e)
+	}
+}
+
+func compare(t *testing.T, got, want []flow.Event) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%d events, want %d", len(got), len(want))
+	}
+	for i := range got {
+		g, w := got[i], want[i]
+		if (g.Reverse == nil) != (w.Reverse == nil) || g.Reverse != nil && *g.Reverse != *w.Reverse {
+			t.Errorf("event %d: reverse %+v, want %+v", i, g.Reverse, w.Reverse)
+		}
+		if !g.Start.Equal(w.Start) || !g.End.Equal(w.End) {
+			t.Errorf("event %d: from %s to %s, want from %s to %s", i, g.Start, g.End, w.Start, w.End)
+		}
+		g.Reverse, w.Reverse = nil, nil
+		g.Start, g.End, w.Start, w.End = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+		if g != w {
+			t.Errorf("event %d:\n got %+v\nwant %+v", i, g, w)
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+
+	"github.com/alecthomas/kong"
+)
+
+// Command is what the command line asks for.
+type Command string
+
+// The values of Command.
+const (
+	CommandRun     Command = "run"
+	CommandVersion Command = "version"
+	CommandHelp    Command = "help" // done already: the help has been written
+)
+
+// Invocation is a command line and its environment, understood.
+type Invocation struct {
+	Command  Command
+	Settings Settings // of CommandRun
+	Notices  []string // what the log should say of variables that were accepted without effect
+}
+
+// grammar is the command line: a field for each command, its settings within.
+type grammar struct {
+	Help helpFlag `short:"h"`
+
+	Run     Settings `cmd:"" default:"withargs" help:"count packets and report flows (the default)"`
+	Version struct{} `cmd:"" help:"print the version"`
+}
+
+// helpFlag ends the parsing as soon as it is seen, so that help is given whatever else is wrong.
+type helpFlag bool
+
+var errHelp = errors.New("help was asked for")
+
+// BeforeReset is kong's hook for a flag that was given; it writes the help of the command it was given to.
+func (helpFlag) BeforeReset(ctx *kong.Context) error {
+	if err := writeHelp(ctx.Stdout, ctx.Model, ctx.Selected()); err != nil {
+		return fmt.Errorf("write the help: %w", err)
+	}
+	return errHelp
+}
+
+// IgnoreDefault keeps kong from choosing the default command, whose help is part of the general help.
+func (helpFlag) IgnoreDefault() {}
+
+// Parse reads args (without the program's name) and environ ("NAME=VALUE" each, as os.Environ gives it). A flag wins
+// over its variable, and an empty variable is as good as none. Help goes to stdout. Commands without settings ignore the
+// environment. Any error is one line that names what was given and says what is allowed.
+func Parse(args, environ []string, stdout io.Writer) (Invocation, error) {
+	var cli grammar
+	env := newEnvironment(environ)
+	parser, err := newParser(&cli, kong.Writers(stdout, io.Discard), kong.Resolvers(kong.ResolverFunc(env.resolve)))
+	if err != nil {
+		return Invocation{}, err
+	}
+	ctx, err := parser.Parse(args)
+	switch {
+	case errors.Is(err, errHelp):
+		return Invocation{Command: CommandHelp}, nil
+	case err != nil:
+		return Invocation{}, plainError(err)
+	}
+	invocation := Invocation{Command: Command(ctx.Selected().Name)}
+	if len(ctx.Selected().Flags) == 0 {
+		return invocation, nil
+	}
+	invocation.Settings = cli.Run
+	invocation.Notices, err = env.check(variables(parser.Model.Node))
+	if err != nil {
+		return Invocation{}, err
+	}
+	return invocation, nil
+}
+
+func newParser(cli *grammar, options ...kong.Option) (*kong.Kong, error) {
+	parser, err := kong.New(cli, append(options, append(kinds(),
+		kong.Name("weir"),
+		kong.Description("Counts every packet on a host's network interfaces inside the Linux kernel and reports the flows they belong to."),
+		kong.NoDefaultHelp(),
+	)...)...)
+	if err != nil {
+		return nil, fmt.Errorf("build the command line: %w", err)
+	}
+	return parser, nil
+}
+
+// plainError makes one line of kong's error: of a bad value, only what badValue says, which has the name that the user
+// gave it under; else kong's words.
+func plainError(err error) error {
+	if bad, ok := errors.AsType[*badValue](err); ok {
+		return bad
+	}
+	return errors.New(printable(err.Error()) + "; see weir --help")
+}
+
+// printable replaces what does not print, which an argument or a variable's name may have brought in.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
+}

@@ -1,0 +1,324 @@
+package config
+
+import (
+	"errors"
+	"io"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"go.uber.org/zap/zapcore"
+)
+
+// defaults is what design and README promise to who sets nothing.
+func defaults() Settings {
+	return Settings{
+		Interface:      Interfaces{Mode: InterfacesAuto},
+		IngressHook:    IngressAuto,
+		FlowShape:      ShapeFlow,
+		MaxFlows:       262144,
+		TCPIdleTimeout: time.Minute,
+		UDPIdleTimeout: 30 * time.Second,
+		ActiveTimeout:  time.Minute,
+		CloseLinger:    time.Second,
+		EndpointURL:    Endpoint{Kind: EndpointStdout},
+		BatchSize:      500,
+		SendInterval:   5 * time.Second,
+		BatchFormat:    FormatAuto,
+		Compression:    CompressNone,
+		QueueMaxBytes:  64 << 20,
+		StopTimeout:    10 * time.Second,
+		Listen:         "127.0.0.1:9478",
+		LogLevel:       zapcore.InfoLevel,
+		LogFormat:      LogAuto,
+	}
+}
+
+// settingsOf returns kong's view of the settings of "weir run".
+func settingsOf(t *testing.T) []*kong.Flag {
+	t.Helper()
+	parser, err := newParser(&grammar{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parser.Model.DefaultCmd.Flags
+}
+
+func parseRun(t *testing.T, args, environ []string) Settings {
+	t.Helper()
+	got, err := Parse(args, environ, io.Discard)
+	if err != nil {
+		t.Fatalf("Parse(%q, %q): %v", args, environ, err)
+	}
+	if got.Command != CommandRun || len(got.Notices) != 0 {
+		t.Fatalf("Parse(%q, %q): command %q, notices %q", args, environ, got.Command, got.Notices)
+	}
+	return got.Settings
+}
+
+func TestDefaults(t *testing.T) {
+	for name, args := range map[string][]string{"nothing": nil, "run": {"run"}} {
+		t.Run(name, func(t *testing.T) {
+			if got := parseRun(t, args, nil); !reflect.DeepEqual(got, defaults()) {
+				t.Errorf("got %+v\nwant %+v", got, defaults())
+			}
+		})
+	}
+	t.Run("empty variables", func(t *testing.T) {
+		var environ []string
+		for _, flag := range settingsOf(t) {
+			environ = append(environ, flag.Tag.Get("var")+"= \t")
+		}
+		if got := parseRun(t, nil, environ); !reflect.DeepEqual(got, defaults()) {
+			t.Errorf("got %+v\nwant %+v", got, defaults())
+		}
+	})
+}
+
+// TestProcessEnvironmentUnread guards against kong's habits: it reads variables and the terminal's width by itself.
+func TestProcessEnvironmentUnread(t *testing.T) {
+	var before, after strings.Builder
+	if _, err := Parse([]string{"--help"}, nil, &before); err != nil {
+		t.Fatal(err)
+	}
+	for _, flag := range settingsOf(t) {
+		t.Setenv(flag.Tag.Get("var"), "!")
+	}
+	t.Setenv("AGENT_UNKNOWN", "1")
+	t.Setenv("COLUMNS", "40")
+	if got := parseRun(t, nil, nil); !reflect.DeepEqual(got, defaults()) {
+		t.Errorf("got %+v\nwant %+v", got, defaults())
+	}
+	if _, err := Parse([]string{"--help"}, nil, &after); err != nil {
+		t.Fatal(err)
+	}
+	if before.String() != after.String() {
+		t.Errorf("the help depends on the process's environment:\n%s", after.String())
+	}
+}
+
+// settingCases is a value for each setting that is not its default, and often more.
+var settingCases = []struct {
+	flag, text string
+	set        func(*Settings)
+}{
+	{"interface", "all", func(s *Settings) { s.Interface.Mode = InterfacesAll }},
+	{"interface", "ALL", func(s *Settings) { s.Interface.Mode = InterfacesAll }},
+	{"interface", "eth0", func(s *Settings) { s.Interface = Interfaces{InterfacesNamed, []string{"eth0"}} }},
+	{"interface", "eth0, en* ,veth[0-9]?", func(s *Settings) {
+		s.Interface = Interfaces{InterfacesNamed, []string{"eth0", "en*", "veth[0-9]?"}}
+	}},
+	{"interface", "fifteen-bytes-x", func(s *Settings) { s.Interface = Interfaces{InterfacesNamed, []string{"fifteen-bytes-x"}} }},
+	{"interface", "a-glob-longer-than-names*", func(s *Settings) {
+		s.Interface = Interfaces{InterfacesNamed, []string{"a-glob-longer-than-names*"}}
+	}},
+	{"ingress-hook", "xdp", func(s *Settings) { s.IngressHook = IngressXDP }},
+	{"ingress-hook", "xdp-generic", func(s *Settings) { s.IngressHook = IngressXDPGeneric }},
+	{"ingress-hook", "tc", func(s *Settings) { s.IngressHook = IngressTC }},
+	{"flow-shape", "connection", func(s *Settings) { s.FlowShape = ShapeConnection }},
+	{"max-flows", "1024", func(s *Settings) { s.MaxFlows = 1024 }},
+	{"max-flows", "16777216", func(s *Settings) { s.MaxFlows = 16777216 }},
+	{"tcp-idle-timeout", "1m30s", func(s *Settings) { s.TCPIdleTimeout = 90 * time.Second }},
+	{"udp-idle-timeout", "0.5", func(s *Settings) { s.UDPIdleTimeout = 500 * time.Millisecond }},
+	{"active-timeout", "24h", func(s *Settings) { s.ActiveTimeout = 24 * time.Hour }},
+	{"close-linger", "0", func(s *Settings) { s.CloseLinger = 0 }},
+	{"close-linger", "333ms", func(s *Settings) { s.CloseLinger = 333 * time.Millisecond }},
+	{"endpoint-url", "STDOUT", func(*Settings) {}},
+	{"endpoint-url", "file:/var/log/flows", func(s *Settings) { s.EndpointURL = Endpoint{Kind: EndpointFile, Path: "/var/log/flows"} }},
+	{"endpoint-url", "http://brain:8000/ingest?a=b", func(s *Settings) {
+		s.EndpointURL = Endpoint{Kind: EndpointHTTP, URL: &url.URL{Scheme: "http", Host: "brain:8000", Path: "/ingest", RawQuery: "a=b"}}
+	}},
+	{"batch-size", "1", func(s *Settings) { s.BatchSize = 1 }},
+	{"batch-size", "100000", func(s *Settings) { s.BatchSize = 100000 }},
+	{"send-interval", "7", func(s *Settings) { s.SendInterval = 7 * time.Second }},
+	{"batch-format", "array", func(s *Settings) { s.BatchFormat = FormatArray }},
+	{"batch-format", "ndjson", func(s *Settings) { s.BatchFormat = FormatNDJSON }},
+	{"batch-format", "single", func(s *Settings) { s.BatchFormat = FormatSingle }},
+	{"compression", "gzip", func(s *Settings) { s.Compression = CompressGzip }},
+	{"compression", "zstd", func(s *Settings) { s.Compression = CompressZstd }},
+	{"queue-max-bytes", "1GiB", func(s *Settings) { s.QueueMaxBytes = 1 << 30 }},
+	{"queue-max-bytes", "1048576", func(s *Settings) { s.QueueMaxBytes = 1 << 20 }},
+	{"stop-timeout", "25s", func(s *Settings) { s.StopTimeout = 25 * time.Second }},
+	{"hostname", "node-1.example", func(s *Settings) { s.Hostname = "node-1.example" }},
+	{"listen", ":9479", func(s *Settings) { s.Listen = ":9479" }},
+	{"listen", "[::1]:0", func(s *Settings) { s.Listen = "[::1]:0" }},
+	{"listen", "localhost:80", func(s *Settings) { s.Listen = "localhost:80" }},
+	{"log-level", "debug", func(s *Settings) { s.LogLevel = zapcore.DebugLevel }},
+	{"log-level", "WARN", func(s *Settings) { s.LogLevel = zapcore.WarnLevel }},
+	{"log-level", "error", func(s *Settings) { s.LogLevel = zapcore.ErrorLevel }},
+	{"log-format", "json", func(s *Settings) { s.LogFormat = LogJSON }},
+	{"log-format", "console", func(s *Settings) { s.LogFormat = LogConsole }},
+}
+
+// TestEachSetting gives every case as a variable, as a flag in both spellings, and as a flag against a variable.
+func TestEachSetting(t *testing.T) {
+	untested := map[string]string{} // flag to variable
+	for _, flag := range settingsOf(t) {
+		untested[flag.Name] = flag.Tag.Get("var")
+	}
+	names := map[string]string{}
+	for _, c := range settingCases {
+		if name, ok := untested[c.flag]; ok {
+			names[c.flag] = name
+			delete(untested, c.flag)
+		}
+		want := defaults()
+		c.set(&want)
+		name := names[c.flag]
+		for how, given := range map[string]struct{ args, environ []string }{
+			"variable":           {nil, []string{name + "= " + c.text + "\n"}},
+			"variable, run":      {[]string{"run"}, []string{name + "=" + c.text}},
+			"flag":               {[]string{"--" + c.flag, c.text}, nil},
+			"flag=":              {[]string{"run", "--" + c.flag + "= " + c.text}, nil},
+			"flag over variable": {[]string{"--" + c.flag + "=" + c.text}, []string{name + "=!"}},
+			"the last flag":      {[]string{"--" + c.flag, settingDefault(t, c.flag), "--" + c.flag, c.text}, nil},
+		} {
+			t.Run(c.flag+"/"+c.text+"/"+how, func(t *testing.T) {
+				if got := parseRun(t, given.args, given.environ); !reflect.DeepEqual(got, want) {
+					t.Errorf("got %+v\nwant %+v", got, want)
+				}
+			})
+		}
+	}
+	if len(untested) > 0 {
+		t.Errorf("settings without a case: %v", untested)
+	}
+}
+
+// settingDefault is some allowed value of a setting: its default, or "x" where it has none.
+func settingDefault(t *testing.T, name string) string {
+	t.Helper()
+	for _, flag := range settingsOf(t) {
+		if flag.Name == name && flag.HasDefault {
+			return flag.Default
+		}
+	}
+	return "x"
+}
+
+// TestNames holds the rule that leads from a flag to its variable, and that the limits themselves are allowed.
+func TestNames(t *testing.T) {
+	for _, flag := range settingsOf(t) {
+		want := "AGENT_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+		if flag.Name == "hostname" {
+			want = "NODE_NAME"
+		}
+		if got := flag.Tag.Get("var"); got != want {
+			t.Errorf("--%s has variable %s, want %s", flag.Name, got, want)
+		}
+		for _, limit := range []string{"min", "max"} {
+			if flag.Tag.Has(limit) {
+				parseRun(t, []string{"--" + flag.Name, flag.Tag.Get(limit)}, nil)
+			}
+		}
+	}
+}
+
+func TestCommands(t *testing.T) {
+	broken := []string{"AGENT_BATCH_SIZE=many", "AGENT_NONSENSE=1", "AGENT_BPF_FILTER=tcp", "AGENT_SNAP_LEN=1"}
+	for name, c := range map[string]struct {
+		args []string
+		want Command
+	}{
+		"version":         {[]string{"version"}, CommandVersion},
+		"help":            {[]string{"--help"}, CommandHelp},
+		"short":           {[]string{"-h"}, CommandHelp},
+		"help of run":     {[]string{"run", "--help"}, CommandHelp},
+		"help of version": {[]string{"version", "-h"}, CommandHelp},
+		"help at the end": {[]string{"--batch-size", "7", "--help"}, CommandHelp},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out strings.Builder
+			got, err := Parse(c.args, broken, &out)
+			if err != nil || !reflect.DeepEqual(got, Invocation{Command: c.want}) {
+				t.Errorf("got %+v, %v; want the command %q, nothing else", got, err, c.want)
+			}
+			if wrote := out.Len() > 0; wrote != (c.want == CommandHelp) {
+				t.Errorf("wrote %q", out.String())
+			}
+		})
+	}
+}
+
+func TestCommandLineErrors(t *testing.T) {
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"unknown command":    {[]string{"stop"}, `unexpected argument stop; see weir --help`},
+		"two commands":       {[]string{"run", "version"}, `unexpected argument version; see weir --help`},
+		"unknown flag":       {[]string{"--colour=red"}, `unknown flag --colour; see weir --help`},
+		"mistyped flag":      {[]string{"--batchsize=1"}, `unknown flag --batchsize, did you mean "--batch-size"?; see weir --help`},
+		"flag of another":    {[]string{"--batch-size=1", "version"}, `flag --batch-size applies to the default command "run", not "version"; see weir --help`},
+		"several lines":      {[]string{"run", "a\nb\x1b[0m\u202e"}, "unexpected argument a\ufffdb\ufffd[0m\ufffd; see weir --help"},
+		"no value":           {[]string{"--batch-size"}, `--batch-size has no value: want a whole number from 1 to 100000`},
+		"no value, next":     {[]string{"--compression", "--batch-size=1"}, `--compression has no value: want none, gzip or zstd`},
+		"empty value":        {[]string{"--compression="}, `--compression="": want none, gzip or zstd`},
+		"negative value":     {[]string{"--batch-size", "-5"}, `--batch-size="-5": want a whole number from 1 to 100000`},
+		"first of two flags": {[]string{"--batch-size=x", "--batch-size=1"}, `--batch-size="x": want a whole number from 1 to 100000`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Parse(c.args, nil, io.Discard)
+			if err == nil || err.Error() != c.want {
+				t.Errorf("Parse(%q): %v\nwant %s", c.args, err, c.want)
+			}
+			if !reflect.DeepEqual(got, Invocation{}) {
+				t.Errorf("an error came with %+v", got)
+			}
+		})
+	}
+}
+
+var errClosed = errors.New("closed")
+
+type closedWriter struct{}
+
+func (closedWriter) Write([]byte) (int, error) { return 0, errClosed }
+
+func TestHelpUnwritten(t *testing.T) {
+	_, err := Parse([]string{"--help"}, nil, closedWriter{})
+	if err == nil || !strings.HasPrefix(err.Error(), "write the help: closed") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// FuzzSettings holds that a flag and its variable mean the same, and that whatever is given, an error is one line.
+func FuzzSettings(f *testing.F) {
+	var flags []*kong.Flag
+	if parser, err := newParser(&grammar{}); err != nil {
+		f.Fatal(err)
+	} else {
+		flags = parser.Model.DefaultCmd.Flags
+	}
+	for i, flag := range flags {
+		for _, c := range settingCases {
+			if c.flag == flag.Name {
+				f.Add(uint(i), c.text)
+			}
+		}
+		f.Add(uint(i), "\n\x00\xff ,@:[")
+	}
+	f.Fuzz(func(t *testing.T, which uint, text string) {
+		if strings.TrimSpace(text) == "" {
+			return // the default as a variable, an error as a flag
+		}
+		flag := flags[which%uint(len(flags))]
+		byFlag, errFlag := Parse([]string{"--" + flag.Name + "=" + text}, nil, io.Discard)
+		byVariable, errVariable := Parse(nil, []string{flag.Tag.Get("var") + "=" + text}, io.Discard)
+		if (errFlag == nil) != (errVariable == nil) || !reflect.DeepEqual(byFlag, byVariable) {
+			t.Errorf("flag: %+v, %v\nvariable: %+v, %v", byFlag, errFlag, byVariable, errVariable)
+		}
+		for _, err := range []error{errFlag, errVariable} {
+			if err != nil && (strings.ContainsAny(err.Error(), "\n\r\x1b") || len(err.Error()) > 1000) {
+				t.Errorf("not one line: %q", err)
+			}
+		}
+		if named := byFlag.Settings.Interface.Patterns; slices.Contains(named, "") {
+			t.Errorf("empty pattern in %q", named)
+		}
+	})
+}

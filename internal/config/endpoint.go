@@ -1,0 +1,50 @@
+package config
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// EndpointKind is the sort of place that events go to.
+type EndpointKind uint8
+
+// The values of EndpointKind.
+const (
+	EndpointStdout EndpointKind = iota
+	EndpointFile
+	EndpointHTTP
+)
+
+// Endpoint is where events go.
+type Endpoint struct {
+	Kind EndpointKind
+	Path string   // of EndpointFile
+	URL  *url.URL // of EndpointHTTP, scheme http or https, and a host; its user and its query may be secrets
+}
+
+// parseEndpoint reads "stdout", "file:PATH" (also "file:///PATH", RFC 8089), or an http or https URL.
+func parseEndpoint(text string) (Endpoint, bool) {
+	if strings.EqualFold(text, "stdout") {
+		return Endpoint{Kind: EndpointStdout}, true
+	}
+	if path, ok := strings.CutPrefix(text, "file:"); ok {
+		if afterHost, ok := strings.CutPrefix(path, "//"); ok {
+			path = afterHost
+			if !strings.HasPrefix(path, "/") { // a host's name, not a path
+				return Endpoint{}, false
+			}
+		}
+		return Endpoint{Kind: EndpointFile, Path: path}, path != ""
+	}
+	target, err := url.Parse(text)
+	if err != nil || (target.Scheme != "http" && target.Scheme != "https") || target.Hostname() == "" {
+		return Endpoint{}, false
+	}
+	if port := target.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return Endpoint{}, false
+		}
+	}
+	return Endpoint{Kind: EndpointHTTP, URL: target}, true
+}

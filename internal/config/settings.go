@@ -1,0 +1,94 @@
+// Package config turns the command line and the environment into Settings. One struct says everything about a setting:
+// its type, its flag, its variable, its default, its limits and its help. The package reads no global state: arguments,
+// environment and output are handed in.
+package config
+
+import (
+	"time"
+
+	"go.uber.org/zap/zapcore"
+)
+
+// Settings is what the agent is told to do: every value is present and within its limits.
+//
+// A field's tags are what is known of its setting: the variable (var), the default, the least and the greatest value
+// (min, max), the name of its kind where the Go type does not tell it (type), and the help. The flag is the field's name
+// in kebab case.
+type Settings struct {
+	Interface   Interfaces  `group:"Capture" var:"AGENT_INTERFACE" default:"auto" help:"Interfaces to watch: auto is those of the default routes, all is every one but loopback."`
+	IngressHook IngressHook `group:"Capture" var:"AGENT_INGRESS_HOOK" default:"auto" help:"Where arriving packets are counted: auto is native XDP, else TCX, else clsact, and never generic XDP by itself."`
+
+	FlowShape      FlowShape     `group:"Flows" var:"AGENT_FLOW_SHAPE" default:"flow" help:"What an event tells of: flow is one direction of a connection, connection is both."`
+	MaxFlows       uint32        `group:"Flows" var:"AGENT_MAX_FLOWS" default:"262144" min:"1024" max:"16777216" help:"Connections that the kernel's map has room for; when it is full, those unused for longest are evicted and counted."`
+	TCPIdleTimeout time.Duration `group:"Flows" var:"AGENT_TCP_IDLE_TIMEOUT" default:"60s" min:"100ms" max:"24h" help:"A TCP connection has ended when no packet came for so long."`
+	UDPIdleTimeout time.Duration `group:"Flows" var:"AGENT_UDP_IDLE_TIMEOUT" default:"30s" min:"100ms" max:"24h" help:"The same for UDP and every other protocol."`
+	ActiveTimeout  time.Duration `group:"Flows" var:"AGENT_ACTIVE_TIMEOUT" default:"60s" min:"100ms" max:"24h" help:"A connection that goes on is reported in parts, each of about so long."`
+	CloseLinger    time.Duration `group:"Flows" var:"AGENT_CLOSE_LINGER" default:"1s" min:"0s" max:"1m" help:"How long a closed TCP connection waits for its last packets; after a reset, a third of it."`
+
+	EndpointURL   Endpoint      `group:"Delivery" var:"AGENT_ENDPOINT_URL" default:"stdout" help:"Where events go: to a Brain by HTTP POST, or one JSON object per line to standard output or a file."`
+	BatchSize     int           `group:"Delivery" var:"AGENT_BATCH_SIZE" default:"500" min:"1" max:"100000" help:"Events per batch at most."`
+	SendInterval  time.Duration `group:"Delivery" var:"AGENT_SEND_INTERVAL" default:"5s" min:"10ms" max:"1h" help:"A batch that is not full is sent after so long."`
+	BatchFormat   BatchFormat   `group:"Delivery" var:"AGENT_BATCH_FORMAT" default:"auto" help:"How a batch is written for a Brain: auto is array, and single if the Brain answers 422 to the first array; a batch size of 1 means single."`
+	Compression   Compression   `group:"Delivery" var:"AGENT_COMPRESSION" default:"none" help:"How a batch is compressed for a Brain."`
+	QueueMaxBytes ByteSize      `group:"Delivery" var:"AGENT_QUEUE_MAX_BYTES" default:"64MiB" min:"1MiB" max:"64GiB" help:"Memory for events that wait to be delivered; what does not fit is dropped and counted."`
+
+	StopTimeout time.Duration `group:"Operation" var:"AGENT_STOP_TIMEOUT" default:"10s" min:"100ms" max:"10m" help:"How long a stop may take to deliver what is left."`
+	Hostname    string        `group:"Operation" var:"NODE_NAME" type:"hostname" help:"This host's name in events. Unset, it is the system's."`
+	Listen      string        `group:"Operation" var:"AGENT_LISTEN" default:"127.0.0.1:9478" type:"listen" help:"Address that serves /metrics, /healthz and /readyz."`
+	LogLevel    zapcore.Level `group:"Operation" var:"AGENT_LOG_LEVEL" default:"info" help:"The least severe messages that are logged."`
+	LogFormat   LogFormat     `group:"Operation" var:"AGENT_LOG_FORMAT" default:"auto" help:"How messages are logged: auto is console on a terminal, json elsewhere."`
+}
+
+// IngressHook is where packets that arrive are counted.
+type IngressHook string
+
+// The values of IngressHook.
+const (
+	IngressAuto       IngressHook = "auto"        // native XDP, else TCX, else clsact
+	IngressXDP        IngressHook = "xdp"         // XDP in the driver
+	IngressXDPGeneric IngressHook = "xdp-generic" // XDP in the kernel's stack, for drivers that have none
+	IngressTC         IngressHook = "tc"          // TCX, else clsact
+)
+
+// FlowShape is what one event tells of.
+type FlowShape string
+
+// The values of FlowShape.
+const (
+	ShapeFlow       FlowShape = "flow"       // one direction of a connection
+	ShapeConnection FlowShape = "connection" // both directions
+)
+
+// BatchFormat is how a batch of events is written into request bodies.
+type BatchFormat string
+
+// The values of BatchFormat.
+const (
+	FormatAuto   BatchFormat = "auto"   // array, and single if the Brain answers 422 to the first
+	FormatArray  BatchFormat = "array"  // one JSON array
+	FormatNDJSON BatchFormat = "ndjson" // one JSON object per line
+	FormatSingle BatchFormat = "single" // a request for each event
+)
+
+// Compression is how request bodies are compressed.
+type Compression string
+
+// The values of Compression.
+const (
+	CompressNone Compression = "none"
+	CompressGzip Compression = "gzip"
+	CompressZstd Compression = "zstd"
+)
+
+// LogFormat is how log messages are written.
+type LogFormat string
+
+// The values of LogFormat.
+const (
+	LogAuto    LogFormat = "auto" // console on a terminal, JSON elsewhere
+	LogConsole LogFormat = "console"
+	LogJSON    LogFormat = "json"
+)
+
+// ByteSize is a number of bytes.
+type ByteSize int64

@@ -1,0 +1,78 @@
+package datapath
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+
+	"weir/internal/testnet"
+)
+
+// BenchmarkHotFlow prints what weir adds to an empty program of the same type, for packets of one flow. Both run in
+// turns; the figures are medians.
+func BenchmarkHotFlow(b *testing.B) {
+	for _, protocol := range []struct {
+		name  string
+		frame []byte
+	}{
+		{"TCP", testnet.TCP("10.0.0.1:40000", "10.0.0.2:443", testnet.ACK, 100).Bytes()},
+		{"UDP6", testnet.UDP("[fd00::1]:40000", "[fd00::2]:443", 100).Bytes()},
+	} {
+		for _, hook := range hooks {
+			b.Run(protocol.name+"/"+hook, func(b *testing.B) {
+				k := newKernel(b, 1024)
+				measured := k.coll.Programs[hook]
+				aboveEmpty(b, measured, emptyProgram(b, measured.Type()), protocol.frame)
+			})
+		}
+	}
+}
+
+// emptyProgram passes every packet on.
+func emptyProgram(b *testing.B, kind ebpf.ProgramType) *ebpf.Program {
+	b.Helper()
+	verdict := int32(-1)
+	if kind == ebpf.XDP {
+		verdict = xdpPass
+	}
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: kind, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, verdict), asm.Return()},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { program.Close() })
+	return program
+}
+
+// aboveEmpty runs both programs on the frame in rounds, b.N rounds and at least 5.
+func aboveEmpty(b *testing.B, measured, empty *ebpf.Program, frame []byte) {
+	b.Helper()
+	const packets = 1_000_000
+	var above, base []time.Duration
+	for range max(b.N, 5) {
+		with, without := run(b, measured, frame, packets), run(b, empty, frame, packets)
+		above, base = append(above, with-without), append(base, without)
+	}
+	b.ReportMetric(median(above)/packets, "ns/packet-above-empty")
+	b.ReportMetric(median(base)/packets, "ns/packet-empty")
+	b.ReportMetric(0, "ns/op") // a round says nothing
+}
+
+// run returns how long so many packets took.
+func run(b *testing.B, program *ebpf.Program, frame []byte, packets uint32) time.Duration {
+	b.Helper()
+	start := time.Now()
+	if _, err := program.Run(&ebpf.RunOptions{Data: frame, Repeat: packets}); err != nil {
+		b.Fatal(err)
+	}
+	return time.Since(start)
+}
+
+func median(of []time.Duration) float64 {
+	slices.Sort(of)
+	return float64(of[len(of)/2])
+}

@@ -1,0 +1,131 @@
+// Package datapath is weir's hold on the kernel: it loads the programs and maps generated from bpf/, attaches them to
+// interfaces, has finished entries handed over, and reads the ledger. The kernel's own types stay inside; what leaves
+// is in terms of package flow.
+package datapath
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
+	"github.com/cilium/ebpf/ringbuf"
+)
+
+// Ring sizes in bytes, powers of two. `records` holds some 52,000 records: the sweep stops when it is full and goes on
+// when it was read. `closed` holds some 65,000 closed connections between two looks at it; the sweep finds the rest.
+const (
+	recordsRingBytes = 8 << 20
+	closedRingBytes  = 4 << 20
+)
+
+// Config sizes the kernel side.
+type Config struct {
+	// MaxFlows is the number of connections that the map holds. The kernel keeps about 128 per CPU of them in
+	// reserve.
+	MaxFlows uint32
+}
+
+// Datapath is the loaded kernel side. Its methods may be called from several goroutines.
+type Datapath struct {
+	maxFlows uint32
+	coll     *ebpf.Collection
+	xdp      *ebpf.Program // nil where the kernel has no XDP with fragments
+	records  *ringbuf.Reader
+	closed   *ringbuf.Reader
+
+	handover sync.Mutex // sweep and take write the same counters: one at a time
+
+	qdiscs qdiscs
+}
+
+// Load loads the programs and maps into the kernel. Nothing is attached yet. The error says what the kernel lacks or
+// does not permit.
+func Load(cfg Config) (*Datapath, error) {
+	if err := checkKernel(features.LinuxVersionCode); err != nil {
+		return nil, err
+	}
+	spec, err := loadKernel()
+	if err != nil {
+		return nil, fmt.Errorf("read the kernel object: %w", err)
+	}
+	configure(spec, cfg)
+	if !haveXDPFragments() {
+		delete(spec.Programs, kernelProgXdpIngress)
+	}
+	coll, err := ebpf.NewCollection(spec)
+	if err != nil {
+		return nil, fmt.Errorf("load the kernel programs: %w", explain(err))
+	}
+	d := &Datapath{maxFlows: cfg.MaxFlows, coll: coll, xdp: coll.Programs[kernelProgXdpIngress]}
+	if d.records, err = ringbuf.NewReader(coll.Maps[kernelMapRecords]); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the ring of records: %w", err), d.Close())
+	}
+	if d.closed, err = ringbuf.NewReader(coll.Maps[kernelMapClosed]); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the ring of closed connections: %w", err), d.Close())
+	}
+	return d, nil
+}
+
+// configure is the only place where the kernel object is changed before it is loaded.
+func configure(spec *ebpf.CollectionSpec, cfg Config) {
+	spec.Maps[kernelMapFlows].MaxEntries = cfg.MaxFlows
+	spec.Maps[kernelMapRecords].MaxEntries = recordsRingBytes
+	spec.Maps[kernelMapClosed].MaxEntries = closedRingBytes
+}
+
+// Close unloads the kernel side. Attachments must be closed before.
+func (d *Datapath) Close() error {
+	var errs []error
+	for _, ring := range []*ringbuf.Reader{d.records, d.closed} {
+		if ring != nil {
+			errs = append(errs, ring.Close())
+		}
+	}
+	d.coll.Close()
+	return errors.Join(errs...)
+}
+
+// Capacity returns how many connections the map was made for.
+func (d *Datapath) Capacity() uint32 { return d.maxFlows }
+
+// ObjectHash identifies the kernel object: the SHA-256 of its bytes, in hex.
+func ObjectHash() string {
+	sum := sha256.Sum256(_KernelBytes)
+	return hex.EncodeToString(sum[:])
+}
+
+// The oldest kernel with everything that the programs need: 5.15, the first long-term one with syscall programs (5.14)
+// and bpf_for_each_map_elem (5.13).
+const minKernel = 5<<16 | 15<<8
+
+// checkKernel takes the version as LINUX_VERSION_CODE, like features.LinuxVersionCode gives it.
+func checkKernel(version func() (uint32, error)) error {
+	code, err := version()
+	if err != nil {
+		return fmt.Errorf("read the kernel's version: %w", err)
+	}
+	if code < minKernel {
+		return fmt.Errorf("the kernel is Linux %d.%d: weir needs 5.15 or later", code>>16, code>>8&0xff)
+	}
+	return nil
+}
+
+// haveXDPFragments says whether the kernel takes XDP programs that see frames in fragments (Linux 5.18).
+func haveXDPFragments() bool {
+	return features.HaveProgramHelper(ebpf.XDP, asm.FnXdpGetBuffLen) == nil
+}
+
+// explain puts the usual cause in front of a kernel's refusal.
+func explain(err error) error {
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("not permitted: weir needs the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, "+
+			"or root: %w", err)
+	}
+	return err
+}

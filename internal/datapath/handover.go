@@ -1,0 +1,122 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+
+	"weir/internal/flow"
+)
+
+// Sweep walks the map and has every entry that is due handed over. It reports false when the ring of records filled
+// before the end: what is left stays in the map; read the records and sweep again. Resident is known after a whole walk.
+func (d *Datapath) Sweep(limits flow.Limits) (flow.Resident, bool, error) {
+	return d.sweep(kernelSweepArgs{
+		TcpIdleNs:   uint64(limits.TCPIdle),
+		OtherIdleNs: uint64(limits.OtherIdle),
+		ActiveNs:    uint64(limits.Active),
+		LingerNs:    uint64(limits.Linger),
+	})
+}
+
+// SweepOut is Sweep for every entry, due or not.
+func (d *Datapath) SweepOut() (flow.Resident, bool, error) {
+	return d.sweep(kernelSweepArgs{Shutdown: 1})
+}
+
+func (d *Datapath) sweep(args kernelSweepArgs) (flow.Resident, bool, error) {
+	d.handover.Lock()
+	defer d.handover.Unlock()
+	if err := runSyscall(d.coll.Programs[kernelProgSweep], &args); err != nil {
+		return flow.Resident{}, false, fmt.Errorf("sweep the flow map: %w", err)
+	}
+	return flow.Resident{
+		Flows: args.ResidentFlows, Packets: args.ResidentPackets, Bytes: args.ResidentBytes,
+	}, args.Stopped == 0, nil
+}
+
+// TakeMax is how many connections one Take deals with at the most.
+const TakeMax = 1024
+
+// Take has the entries of closed connections handed over, and returns how many of them, from the first on, were dealt
+// with: fewer than all if there are more than TakeMax or if the ring of records is full.
+func (d *Datapath) Take(closed []flow.Closing) (int, error) {
+	d.handover.Lock()
+	defer d.handover.Unlock()
+	closed = closed[:min(len(closed), TakeMax)]
+	if len(closed) == 0 {
+		return 0, nil
+	}
+	index, keys := make([]uint32, len(closed)), make([]kernelFlowKey, len(closed))
+	for i := range closed {
+		index[i], keys[i] = uint32(i), encodeKey(&closed[i].Key)
+	}
+	if _, err := d.coll.Maps[kernelMapTaking].BatchUpdate(index, keys, nil); err != nil {
+		return 0, fmt.Errorf("name the closed connections: %w", err)
+	}
+	args := kernelTakeArgs{Count: uint32(len(closed))}
+	if err := runSyscall(d.coll.Programs[kernelProgTake], &args); err != nil {
+		return 0, fmt.Errorf("take the closed connections: %w", err)
+	}
+	return int(args.Done), nil
+}
+
+// runSyscall runs a syscall program, which reads args and writes its answer there.
+func runSyscall[T any](prog *ebpf.Program, args *T) error {
+	code, err := prog.Run(&ebpf.RunOptions{Context: args, ContextOut: args})
+	if err == nil && code != 0 {
+		err = fmt.Errorf("the program returned %d", int32(code))
+	}
+	return err
+}
+
+// ReadRecords passes every record that is in the ring to fn, and returns how many. The record is only valid during the
+// call. It does not wait for more.
+func (d *Datapath) ReadRecords(fn func(*flow.Record)) (int, error) {
+	var rec flow.Record
+	n, err := drainRing(d.records, func(raw *kernelRecord) {
+		decodeRecord(raw, &rec)
+		fn(&rec)
+	})
+	if err != nil {
+		return n, fmt.Errorf("read the ring of records: %w", err)
+	}
+	return n, nil
+}
+
+// ReadClosed passes every closed connection that was announced since the last call to fn.
+func (d *Datapath) ReadClosed(fn func(flow.Closing)) error {
+	_, err := drainRing(d.closed, func(raw *kernelClosing) {
+		fn(flow.Closing{Key: decodeKey(&raw.Key), AtNs: raw.ClosedNs, Reset: raw.Reset != 0})
+	})
+	if err != nil {
+		return fmt.Errorf("read the ring of closed connections: %w", err)
+	}
+	return nil
+}
+
+// drainRing reads what a ring holds now. T is the kernel's type of its samples.
+func drainRing[T any](ring *ringbuf.Reader, fn func(*T)) (int, error) {
+	// The programs submit without a wake-up, so an expired deadline is how to look without waiting.
+	ring.SetDeadline(time.Unix(0, 1))
+	var sample ringbuf.Record
+	for n := 0; ; n++ {
+		err := ring.ReadInto(&sample)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+		var want T
+		if len(sample.RawSample) < int(unsafe.Sizeof(want)) {
+			return n, fmt.Errorf("a sample of %d bytes, want %d", len(sample.RawSample), unsafe.Sizeof(want))
+		}
+		fn((*T)(unsafe.Pointer(unsafe.SliceData(sample.RawSample))))
+	}
+}

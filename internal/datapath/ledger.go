@@ -1,0 +1,64 @@
+package datapath
+
+import (
+	"fmt"
+
+	"weir/internal/flow"
+)
+
+// hookNames and reasonNames follow enum hook and enum fate in bpf/abi.h. The fate "counted" is no reason.
+var (
+	hookNames   = [kernelHookHOOKS]string{"xdp_ingress", "tc_ingress", "tc_egress"}
+	reasonNames = [kernelFateFATES]string{
+		"", "not_ip", "truncated", "malformed", "unsupported", "duplicate", "no_memory", "expiring",
+	}
+)
+
+// Ledger reads the kernel's counters. CPUs go on counting meanwhile, so under traffic the sums hold to within the
+// packets of that moment.
+func (d *Datapath) Ledger() (flow.Ledger, error) {
+	var pages []kernelLedgerPage
+	if err := d.coll.Maps[kernelMapLedger].Lookup(uint32(0), &pages); err != nil {
+		return flow.Ledger{}, fmt.Errorf("read the ledger: %w", err)
+	}
+	return sumLedger(pages), nil
+}
+
+func sumLedger(pages []kernelLedgerPage) flow.Ledger {
+	var (
+		l     flow.Ledger
+		seen  [len(hookNames)]flow.Counter
+		fates [len(reasonNames)]flow.Counter
+	)
+	for i := range pages {
+		p := &pages[i]
+		for hook := range seen {
+			add(&seen[hook], p.Seen[hook].Packets, p.Seen[hook].Bytes)
+		}
+		for fate := range fates {
+			add(&fates[fate], p.Fates[fate].Packets, p.Fates[fate].Bytes)
+		}
+		add(&l.Exported, p.Exported.Packets, p.Exported.Bytes)
+		l.Inserts += p.Inserts
+		l.Deletes += p.Deletes
+		l.ClosedFull += p.ClosedFull
+		l.RecordsFull += p.RecordsFull
+	}
+	l.Counted = fates[kernelFateFATE_COUNTED]
+	l.Seen = make(map[string]flow.Counter, len(seen))
+	for hook, c := range seen {
+		l.Seen[hookNames[hook]] = c
+	}
+	l.Uncounted = make(map[string]flow.Counter, len(fates)-1)
+	for fate, c := range fates {
+		if kernelFate(fate) != kernelFateFATE_COUNTED {
+			l.Uncounted[reasonNames[fate]] = c
+		}
+	}
+	return l
+}
+
+func add(c *flow.Counter, packets, bytes uint64) {
+	c.Packets += packets
+	c.Bytes += bytes
+}

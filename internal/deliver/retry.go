@@ -1,0 +1,80 @@
+package deliver
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// RetryableError says that what was sent may be sent again.
+type RetryableError struct {
+	After time.Duration // not before, as the other side asked; 0 if it did not
+	Err   error
+	cause retryCause
+}
+
+// Error returns the text of the error within.
+func (e *RetryableError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error within.
+func (e *RetryableError) Unwrap() error { return e.Err }
+
+// RefusedError says that what was sent will never be accepted.
+type RefusedError struct {
+	Err    error
+	reason dropReason
+}
+
+// Error returns the text of the error within.
+func (e *RefusedError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error within.
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// errArrayRefused says that the sink takes single events from now on.
+var errArrayRefused = errors.New("the Brain does not take arrays")
+
+const (
+	minBackoff    = 100 * time.Millisecond
+	maxBackoff    = 30 * time.Second
+	maxRetryAfter = 5 * time.Minute
+)
+
+// backoff spaces the tries of a sink that fails: exponential with full jitter, a random time between none and a ceiling
+// that doubles, so that many senders do not come back in step
+// (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+type backoff struct {
+	tries int
+}
+
+// next returns how long to wait before another try, and not less than after.
+func (b *backoff) next(after time.Duration) time.Duration {
+	ceiling := maxBackoff
+	if b.tries < 10 {
+		ceiling = min(minBackoff<<b.tries, maxBackoff)
+		b.tries++
+	}
+	// Senders that were all told the same time are spread over an eighth of it.
+	return after + rand.N(max(ceiling, after/8))
+}
+
+// parseRetryAfter reads a Retry-After header (RFC 9110 section 10.2.3), seconds or a date, as a time from now, at most
+// maxRetryAfter. What is neither, or lies in the past, is 0.
+func parseRetryAfter(value string, now time.Time) time.Duration {
+	value = strings.Trim(value, " \t")
+	if value != "" && strings.Trim(value, "0123456789") == "" {
+		seconds, err := strconv.ParseUint(value, 10, 32)
+		if err != nil { // out of range
+			return maxRetryAfter
+		}
+		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
+	}
+	date, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	return max(0, min(date.Sub(now), maxRetryAfter))
+}

@@ -1,0 +1,50 @@
+// Package flow holds the words that every part of weir shares: the connection and its record as the kernel hands it
+// over, the FlowEvent that the Brain receives, and how it is written. It is pure: no I/O, no clock, no goroutines.
+package flow
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Event is a FlowEvent: one direction of a connection or, where Reverse is set, a whole connection told from its
+// source's side.
+type Event struct {
+	ID        EventID
+	Src, Dst  netip.AddrPort // ports are 0 where the protocol has none; ICMP type*256+code stands in Dst's
+	Protocol  uint8          // IANA protocol number
+	Direction Direction
+	Interface string
+	Hostname  string
+
+	Start, End time.Time // wall clock, of the first and the last packet
+	Counts
+	EndReason    EndReason
+	Initiator    Opened
+	SamplingRate uint32 // one in so many packets was counted; 1 is all of them
+
+	Reverse *Counts // what Dst sent to Src, in the shape "connection"
+}
+
+// Counts is what one direction sent.
+type Counts struct {
+	Packets  uint64
+	Bytes    uint64 // layer 2 frame bytes
+	TCPFlags uint16 // IPFIX tcpControlBits, RFC 7125
+}
+
+// Opened says whether an event's source opened the connection.
+type Opened uint8
+
+// The values of Opened.
+const (
+	OpenedUnknown Opened = iota
+	OpenedBySrc
+	OpenedByDst
+)
+
+// EventID is unique to an event: Instance to a run of the agent, Sequence within it.
+type EventID struct {
+	Instance uint64 // random
+	Sequence uint64
+}
