@@ -6,11 +6,21 @@ import (
 	"weir/internal/flow"
 )
 
-// hookNames and reasonNames follow enum hook and enum fate in bpf/abi.h. The fate "counted" is no reason.
+// hookNames and reasonNames are the names that metrics carry. The fate "counted" is no reason.
 var (
-	hookNames   = [kernelHookHOOKS]string{"xdp_ingress", "tc_ingress", "tc_egress"}
+	hookNames = [kernelHookHOOKS]string{
+		kernelHookHOOK_XDP_INGRESS: "xdp_ingress",
+		kernelHookHOOK_TC_INGRESS:  "tc_ingress",
+		kernelHookHOOK_TC_EGRESS:   "tc_egress",
+	}
 	reasonNames = [kernelFateFATES]string{
-		"", "not_ip", "truncated", "malformed", "unsupported", "duplicate", "no_memory", "expiring",
+		kernelFateFATE_NOT_IP:      "not_ip",
+		kernelFateFATE_TRUNCATED:   "truncated",
+		kernelFateFATE_MALFORMED:   "malformed",
+		kernelFateFATE_UNSUPPORTED: "unsupported",
+		kernelFateFATE_DUPLICATE:   "duplicate",
+		kernelFateFATE_NO_MEMORY:   "no_memory",
+		kernelFateFATE_EXPIRING:    "expiring",
 	}
 )
 

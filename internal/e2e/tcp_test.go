@@ -99,19 +99,44 @@ func answerShorter(conn *net.TCPConn) {
 	}
 }
 
-// TestConnections makes 500 real connections: two events each, both of an orderly close, that sum to what the interface
-// counted.
+// TestConnections makes 500 real connections, at either hook: two events each, both of an orderly close, that sum to
+// what the interface counted.
 func TestConnections(t *testing.T) {
-	const each = 250
-	p := newPair(t)
-	// The interface counts a super-packet as one: without offloads there are none.
-	p.clientLink.SetOffloads(t, testnet.AllOffloads, false)
-	p.serverLink.SetOffloads(t, testnet.AllOffloads, false)
-	brain := brainIn(t, p.server, testbrain.Options{})
-	a := start(t, p.server, "AGENT_INTERFACE=server", "AGENT_ENDPOINT_URL="+brain.URL(), "AGENT_SEND_INTERVAL=0.2")
-	before := p.serverLink.Counters(t)
+	for _, row := range []struct {
+		hook    string
+		uncount uint64 // bytes of a received frame that the interface's counter leaves out
+	}{
+		{"tc", 0},
+		{"xdp", 14}, // veth with XDP counts bytes without the Ethernet header
+	} {
+		t.Run(row.hook, func(t *testing.T) {
+			const each = 250
+			p := newPair(t)
+			// The interface counts a super-packet as one: without offloads there are none.
+			p.clientLink.SetOffloads(t, testnet.AllOffloads, false)
+			p.serverLink.SetOffloads(t, testnet.AllOffloads, false)
+			brain := brainIn(t, p.server, testbrain.Options{})
+			a := start(t, p.server, "AGENT_INTERFACE=server", "AGENT_INGRESS_HOOK="+row.hook,
+				"AGENT_ENDPOINT_URL="+brain.URL(), "AGENT_SEND_INTERVAL=0.2")
+			before := p.serverLink.Counters(t)
+			opened := p.exchangeMany(t, each)
+			brain.WaitFor(t, 4*each, 20*time.Second)
+			after := p.serverLink.Counters(t)
+			a.terminate(t) // whatever else is in the map comes out now
 
-	opened := map[string]string{} // flow_id of what the client sends, by that of what it receives
+			in, out := checkConnections(t, brain.Events(), opened)
+			packets := after.RxPackets - before.RxPackets
+			checkSum(t, "in", in, packets, after.RxBytes-before.RxBytes+row.uncount*packets)
+			checkSum(t, "out", out, after.TxPackets-before.TxPackets, after.TxBytes-before.TxBytes)
+		})
+	}
+}
+
+// exchangeMany makes so many connections over each IP version. It returns the flow_id of what a client sent, by that of
+// what it received.
+func (p pair) exchangeMany(t *testing.T, each int) map[string]string {
+	t.Helper()
+	opened := map[string]string{}
 	var mu sync.Mutex
 	var clients errgroup.Group
 	clients.SetLimit(8)
@@ -135,47 +160,47 @@ func TestConnections(t *testing.T) {
 	if len(opened) != 2*each {
 		t.Fatalf("%d different connections, want %d", len(opened), 2*each)
 	}
-	brain.WaitFor(t, 4*each, 20*time.Second)
-	after := p.serverLink.Counters(t)
-	a.terminate(t) // whatever else is in the map comes out now
+	return opened
+}
 
+// sum is of packets and bytes.
+type sum struct{ packets, bytes uint64 }
+
+// checkConnections compares each event with its connection, and sums them by direction.
+func checkConnections(t *testing.T, received []testbrain.Event, opened map[string]string) (in, out sum) {
+	t.Helper()
 	events := map[string]testbrain.Event{}
-	for _, e := range brain.Events() {
+	for _, e := range received {
 		if _, again := events[e.FlowID]; again || e.EndReason != "fin" {
 			t.Errorf("event %+v: want one per flow, ended by fin", e)
 		}
 		events[e.FlowID] = e
 	}
-	if len(events) != 4*each {
-		t.Errorf("%d flows, want %d", len(events), 4*each)
+	if len(events) != 2*len(opened) {
+		t.Errorf("%d flows, want %d", len(events), 2*len(opened))
 	}
-	var in, out testnet.Counters
 	for answer, request := range opened {
 		for id, want := range map[string]struct {
 			direction string
 			initiator bool
-			sum       *testnet.Counters
+			sum       *sum
 		}{request: {"inbound", true, &in}, answer: {"outbound", false, &out}} {
 			e, ok := events[id]
 			if !ok || e.Direction != want.direction || e.Initiator == nil || *e.Initiator != want.initiator ||
 				e.Interface != "server" || e.Hostname != "node-1" || e.Protocol != "TCP" {
 				t.Errorf("flow %s: %+v, want %s, initiator %t", id, e, want.direction, want.initiator)
 			}
-			want.sum.RxPackets += uint64(e.PacketCount)
-			want.sum.RxBytes += uint64(e.ByteCount)
+			want.sum.packets += uint64(e.PacketCount)
+			want.sum.bytes += uint64(e.ByteCount)
 		}
 	}
-	if got, want := in.RxPackets, after.RxPackets-before.RxPackets; got != want {
-		t.Errorf("%d packets in, the interface received %d", got, want)
-	}
-	if got, want := in.RxBytes, after.RxBytes-before.RxBytes; got != want {
-		t.Errorf("%d bytes in, the interface received %d", got, want)
-	}
-	if got, want := out.RxPackets, after.TxPackets-before.TxPackets; got != want {
-		t.Errorf("%d packets out, the interface sent %d", got, want)
-	}
-	if got, want := out.RxBytes, after.TxBytes-before.TxBytes; got != want {
-		t.Errorf("%d bytes out, the interface sent %d", got, want)
+	return in, out
+}
+
+func checkSum(t *testing.T, way string, got sum, packets, bytes uint64) {
+	t.Helper()
+	if want := (sum{packets, bytes}); got != want {
+		t.Errorf("%s: events sum to %+v, the interface counted %+v", way, got, want)
 	}
 }
 

@@ -111,12 +111,28 @@ func TestSuperPackets(t *testing.T) {
 	}
 }
 
+// swallow takes datagrams at an address of the far end, which would be answered by ICMP otherwise.
+func (r road) swallow(t *testing.T, addr string) {
+	t.Helper()
+	err := r.far.Do(func() error {
+		conn, err := net.ListenPacket("udp", addr)
+		if err == nil {
+			t.Cleanup(func() { conn.Close() })
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestSeenTwice counts a packet once that passes two interfaces of a host.
 func TestSeenTwice(t *testing.T) {
 	const packets = 1000
 	r := newRoad(t)
 	brain := brainIn(t, r.middle, testbrain.Options{})
 	a := start(t, r.middle, "AGENT_INTERFACE=entry,exit", "AGENT_ENDPOINT_URL="+brain.URL(), "AGENT_SEND_INTERVAL=0.2")
+	r.swallow(t, "10.2.0.1:2000")
 	frame := testnet.UDP("10.1.0.1:1000", "10.2.0.1:2000", 100).MACs(r.nearLink.MAC, r.entry.MAC).Bytes()
 	for range packets {
 		r.nearLink.Send(t, frame)
@@ -146,7 +162,7 @@ func TestActiveTimeout(t *testing.T) {
 	p := newPair(t)
 	brain := brainIn(t, p.server, testbrain.Options{})
 	a := start(t, p.server, "AGENT_INTERFACE=server", "AGENT_ENDPOINT_URL="+brain.URL(),
-		"AGENT_ACTIVE_TIMEOUT=5s", "AGENT_SEND_INTERVAL=0.2")
+		"AGENT_ACTIVE_TIMEOUT=5s", "AGENT_SEND_INTERVAL=0.2", "AGENT_INGRESS_HOOK=tc")
 	before := p.serverLink.Counters(t)
 	frame := testnet.UDP("10.9.0.1:1000", "10.9.0.2:2000", 100).MACs(p.clientLink.MAC, p.serverLink.MAC).Bytes()
 	begin := time.Now()

@@ -1,5 +1,5 @@
-// Package testbrain is a Brain for tests: it takes FlowEvents as the published one does, just as strictly, keeps what it
-// received, and fails in the ways that a test asks for.
+// Package testbrain is a Brain for tests: it takes FlowEvents as the published one does, just as strictly, keeps what
+// it received, and fails in the ways that a test asks for.
 package testbrain
 
 import (

@@ -45,8 +45,8 @@ type Flows struct {
 	CPU int // on which frames are sent and received, counted among those that the process may use
 }
 
-// Generator sends an exact number of frames of known flows into one end of a veth pair, to arrive at the other: millions
-// a second, as XDP frames, made by the kernel (BPF_PROG_RUN in "live frame" mode, Linux 5.18).
+// Generator sends an exact number of frames of known flows into one end of a veth pair, to arrive at the other:
+// millions a second, as XDP frames, made by the kernel (BPF_PROG_RUN in "live frame" mode, Linux 5.18).
 type Generator struct {
 	flows    Flows
 	link     *Link
@@ -221,9 +221,9 @@ func mix(i uint64) uint64 {
 	return i ^ i>>33
 }
 
-// alone runs fn on the nth of the CPUs that its thread may use, without the signals of Go's scheduler and profiler: each
-// would end the system call that sends, which then takes tens of milliseconds to begin again. A thread that cannot be set
-// free again ends with its goroutine.
+// alone runs fn on the nth of the CPUs that its thread may use, without the signals of Go's scheduler and profiler:
+// each would end the system call that sends, which then takes tens of milliseconds to begin again. A thread that cannot
+// be set free again ends with its goroutine.
 func alone(nth int, fn func() error) (err error) {
 	runtime.LockOSThread()
 	var allowed unix.CPUSet

@@ -32,7 +32,7 @@ func NeedRoot(t testing.TB) {
 }
 
 // Namespace is a network namespace without a name. In it, interfaces send nothing by themselves, so that tests can
-// count to the packet: no neighbour or router discovery, no multicast reports, and no IPv6 where no address asks for it.
+// count to the packet: no router discovery, no duplicate address detection, and no IPv6 where no address asks for it.
 type Namespace struct {
 	// Netlink speaks to the namespace from any thread, for what this package does not wrap.
 	Netlink *netlink.Handle

@@ -123,8 +123,8 @@ func (p Packet) IPOptions(size int) Packet {
 	return p
 }
 
-// Extension adds an IPv6 extension header of so many bytes, filled with padding: a multiple of 8, or of 4 from 12 on for
-// Authentication. Headers come in the order in which they are added.
+// Extension adds an IPv6 extension header of so many bytes, a multiple of 8, filled with padding. Headers come in the
+// order in which they are added.
 func (p Packet) Extension(number uint8, size int) Packet {
 	h := make([]byte, size)
 	h[0] = number

@@ -1,0 +1,70 @@
+package datapath
+
+import (
+	"slices"
+	"testing"
+
+	"weir/internal/flow"
+)
+
+// TestNames has a name for each hook and each reason, so that none is missing when the kernel side gains one.
+func TestNames(t *testing.T) {
+	for hook, name := range hookNames {
+		if name == "" || slices.Index(hookNames[:], name) != hook {
+			t.Errorf("hook %d has the name %q", hook, name)
+		}
+	}
+	for fate, name := range reasonNames {
+		if counted := kernelFate(fate) == kernelFateFATE_COUNTED; counted != (name == "") ||
+			slices.Index(reasonNames[:], name) != fate {
+			t.Errorf("fate %d has the name %q", fate, name)
+		}
+	}
+}
+
+func TestSumLedger(t *testing.T) {
+	var pages [3]kernelLedgerPage
+	for cpu := range pages {
+		n := uint64(cpu + 1)
+		p := &pages[cpu]
+		p.Seen[kernelHookHOOK_TC_EGRESS].Packets, p.Seen[kernelHookHOOK_TC_EGRESS].Bytes = n, 100*n
+		p.Fates[kernelFateFATE_COUNTED].Packets, p.Fates[kernelFateFATE_COUNTED].Bytes = 2*n, 200*n
+		p.Fates[kernelFateFATE_NO_MEMORY].Packets, p.Fates[kernelFateFATE_NO_MEMORY].Bytes = 3*n, 300*n
+		p.Exported.Packets, p.Exported.Bytes = 4*n, 400*n
+		p.Inserts, p.Deletes, p.ClosedFull, p.RecordsFull = 5*n, 6*n, 7*n, 8*n
+	}
+	l := sumLedger(pages[:])
+	for _, row := range []struct {
+		name      string
+		got, want flow.Counter
+	}{
+		{"seen", l.Seen["tc_egress"], flow.Counter{Packets: 6, Bytes: 600}},
+		{"seen elsewhere", l.Seen["xdp_ingress"], flow.Counter{}},
+		{"counted", l.Counted, flow.Counter{Packets: 12, Bytes: 1200}},
+		{"uncounted", l.Uncounted["no_memory"], flow.Counter{Packets: 18, Bytes: 1800}},
+		{"uncounted for another reason", l.Uncounted["not_ip"], flow.Counter{}},
+		{"exported", l.Exported, flow.Counter{Packets: 24, Bytes: 2400}},
+		{"inserts, deletes", flow.Counter{Packets: l.Inserts, Bytes: l.Deletes}, flow.Counter{Packets: 30, Bytes: 36}},
+		{"full rings", flow.Counter{Packets: l.ClosedFull, Bytes: l.RecordsFull}, flow.Counter{Packets: 42, Bytes: 48}},
+	} {
+		if row.got != row.want {
+			t.Errorf("%s: %+v, want %+v", row.name, row.got, row.want)
+		}
+	}
+	if len(l.Seen) != len(hookNames) || len(l.Uncounted) != len(reasonNames)-1 {
+		t.Errorf("%d hooks and %d reasons", len(l.Seen), len(l.Uncounted))
+	}
+}
+
+func TestCheckKernel(t *testing.T) {
+	for code, ok := range map[uint32]bool{5<<16 | 14<<8 | 255: false, 4<<16 | 255<<8: false, minKernel: true, 6<<16 | 1<<8: true} {
+		err := checkKernel(func() (uint32, error) { return code, nil })
+		if (err == nil) != ok {
+			t.Errorf("Linux %d.%d: %v", code>>16, code>>8&0xff, err)
+		}
+	}
+	err := checkKernel(func() (uint32, error) { return 5<<16 | 10<<8 | 3, nil })
+	if want := "the kernel is Linux 5.10: weir needs 5.15 or later"; err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
+	}
+}
