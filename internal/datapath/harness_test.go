@@ -64,9 +64,15 @@ func veth(t testing.TB) (out, in *testnet.Link) {
 // attach attaches the ingress side to a link until the test ends.
 func (k kernel) attach(t testing.TB, l *testnet.Link, hook IngressHook) *Attachment {
 	t.Helper()
+	return k.attachWith(t, l, func() (*Attachment, error) { return k.AttachIngress(netInterface(l), hook) })
+}
+
+// attachWith attaches in a link's namespace, until the test ends.
+func (k kernel) attachWith(t testing.TB, l *testnet.Link, attach func() (*Attachment, error)) *Attachment {
+	t.Helper()
 	var at *Attachment
 	err := l.Namespace.Do(func() (err error) {
-		at, err = k.AttachIngress(netInterface(l), hook)
+		at, err = attach()
 		return err
 	})
 	if err != nil {
