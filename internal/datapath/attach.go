@@ -105,7 +105,7 @@ func attachFirst(ifi net.Interface, side Side, ways []way) (*Attachment, error) 
 			}
 			return &Attachment{Interface: ifi, Side: side, Mode: w.mode, Why: why, detach: detach}, nil
 		}
-		refusals = append(refusals, fmt.Errorf("%s: %w", w.mode, explain(err)))
+		refusals = append(refusals, fmt.Errorf("%s: %w", w.mode, err))
 	}
 	return nil, fmt.Errorf("attach to %s %s: %w", ifi.Name, side, errors.Join(refusals...))
 }

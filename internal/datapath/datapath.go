@@ -8,12 +8,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/ringbuf"
 )
 
@@ -47,7 +44,7 @@ type Datapath struct {
 // Load loads the programs and maps into the kernel. Nothing is attached yet. The error says what the kernel lacks or
 // does not permit.
 func Load(cfg Config) (*Datapath, error) {
-	if err := checkKernel(features.LinuxVersionCode); err != nil {
+	if err := preflight(); err != nil {
 		return nil, err
 	}
 	spec, err := loadKernel()
@@ -60,7 +57,7 @@ func Load(cfg Config) (*Datapath, error) {
 	}
 	coll, err := ebpf.NewCollection(spec)
 	if err != nil {
-		return nil, fmt.Errorf("load the kernel programs: %w", explain(err))
+		return nil, fmt.Errorf("load the kernel programs: %w", cfg.explain(err))
 	}
 	d := &Datapath{maxFlows: cfg.MaxFlows, coll: coll, xdp: coll.Programs[kernelProgXdpIngress]}
 	if d.records, err = ringbuf.NewReader(coll.Maps[kernelMapRecords]); err != nil {
@@ -98,34 +95,4 @@ func (d *Datapath) Capacity() uint32 { return d.maxFlows }
 func ObjectHash() string {
 	sum := sha256.Sum256(_KernelBytes)
 	return hex.EncodeToString(sum[:])
-}
-
-// The oldest kernel with everything that the programs need: 5.15, the first long-term one with syscall programs (5.14)
-// and bpf_for_each_map_elem (5.13).
-const minKernel = 5<<16 | 15<<8
-
-// checkKernel takes the version as LINUX_VERSION_CODE, like features.LinuxVersionCode gives it.
-func checkKernel(version func() (uint32, error)) error {
-	code, err := version()
-	if err != nil {
-		return fmt.Errorf("read the kernel's version: %w", err)
-	}
-	if code < minKernel {
-		return fmt.Errorf("the kernel is Linux %d.%d: weir needs 5.15 or later", code>>16, code>>8&0xff)
-	}
-	return nil
-}
-
-// haveXDPFragments says whether the kernel takes XDP programs that see frames in fragments (Linux 5.18).
-func haveXDPFragments() bool {
-	return features.HaveProgramHelper(ebpf.XDP, asm.FnXdpGetBuffLen) == nil
-}
-
-// explain puts the usual cause in front of a kernel's refusal.
-func explain(err error) error {
-	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("not permitted: weir needs the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, "+
-			"or root: %w", err)
-	}
-	return err
 }

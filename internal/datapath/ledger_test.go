@@ -55,16 +55,3 @@ func TestSumLedger(t *testing.T) {
 		t.Errorf("%d hooks and %d reasons", len(l.Seen), len(l.Uncounted))
 	}
 }
-
-func TestCheckKernel(t *testing.T) {
-	for code, ok := range map[uint32]bool{5<<16 | 14<<8 | 255: false, 4<<16 | 255<<8: false, minKernel: true, 6<<16 | 1<<8: true} {
-		err := checkKernel(func() (uint32, error) { return code, nil })
-		if (err == nil) != ok {
-			t.Errorf("Linux %d.%d: %v", code>>16, code>>8&0xff, err)
-		}
-	}
-	err := checkKernel(func() (uint32, error) { return 5<<16 | 10<<8 | 3, nil })
-	if want := "the kernel is Linux 5.10: weir needs 5.15 or later"; err == nil || err.Error() != want {
-		t.Errorf("error %v, want %s", err, want)
-	}
-}

@@ -1,0 +1,66 @@
+package deploy_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// unitFile reads a systemd unit: the values of each key, in order, by "Section.Key".
+func unitFile(t *testing.T, path string) map[string][]string {
+	t.Helper()
+	unit, section := map[string][]string{}, ""
+	for line := range strings.Lines(string(readFile(t, path))) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if strings.HasPrefix(line, "[") {
+			section = strings.Trim(line, "[]")
+			continue
+		}
+		key, value, ok := strings.Cut(line, "=")
+		if !ok {
+			t.Fatalf("%s: %q is no setting", path, line)
+		}
+		unit[section+"."+key] = append(unit[section+"."+key], value)
+	}
+	return unit
+}
+
+func TestSystemd(t *testing.T) {
+	unit := unitFile(t, "systemd/weir.service")
+	three := "CAP_" + strings.Join(capabilities, " CAP_")
+	for key, want := range map[string]string{
+		"ExecStart":                "/usr/local/bin/weir run",
+		"EnvironmentFile":          "-/etc/weir/weir.env",
+		"Restart":                  "on-failure",
+		"RestartPreventExitStatus": "2", // a usage error
+		"DynamicUser":              "yes",
+		"AmbientCapabilities":      three,
+		"CapabilityBoundingSet":    three,
+		"NoNewPrivileges":          "yes",
+		"ProtectSystem":            "strict",
+		"ProtectHome":              "yes",
+		"PrivateTmp":               "yes",
+		"PrivateDevices":           "yes",
+		"ProtectControlGroups":     "yes",
+		"ProtectKernelTunables":    "yes",
+		"ProtectKernelModules":     "yes",
+		"ProtectKernelLogs":        "yes",
+		"RestrictNamespaces":       "yes",
+		"LockPersonality":          "yes",
+		"MemoryDenyWriteExecute":   "yes",
+		"RestrictAddressFamilies":  "AF_INET AF_INET6 AF_NETLINK",
+		// bpf last: @privileged, which is taken out, has it too.
+		"SystemCallFilter": "@system-service; ~@privileged @resources; bpf",
+	} {
+		equal(t, key, strings.Join(unit["Service."+key], "; "), want)
+	}
+
+	set, _ := envFile(t, "systemd/weir.env")
+	s := settings(t, set)
+	value := func(key string) string { return strings.Join(unit["Service."+key], "; ") }
+	checkStop(t, duration(t, value("TimeoutStopSec")), s)
+	goLimit := strings.TrimPrefix(value("Environment"), "GOMEMLIMIT=")
+	checkMemory(t, mebibytes(t, value("MemoryMax"), "M"), mebibytes(t, goLimit, "MiB"), s)
+}
