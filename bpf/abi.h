@@ -24,7 +24,7 @@ enum fate {
 	FATE_MALFORMED,   /* a header contradicts itself */
 	FATE_UNSUPPORTED, /* an IPv6 extension header, which weir does not read yet */
 	FATE_DUPLICATE,   /* this direction is counted on another interface or hook */
-	FATE_NO_MEMORY,   /* the map had no room to make an entry */
+	FATE_NO_MEMORY,   /* the map could not make an entry */
 	FATE_EXPIRING,    /* its entry was deleted or evicted in the same instant */
 	FATES,
 };
@@ -66,16 +66,16 @@ struct flow_key {
 
 /*
  * One direction of a connection: what endpoint n sent. The counters run from the last hand-over; owner and last_ns
- * stay. Times are CLOCK_MONOTONIC, coarse but for the first packet of an entry and for SYN, FIN and RST.
+ * stay. Times are CLOCK_MONOTONIC, coarse but for a direction's first packet and for SYN, FIN and RST.
  */
 struct flow_half {
 	__u64 packets;
 	__u64 bytes; /* layer 2 frames, each segment of a super-packet with its own headers */
-	__u64 first_ns;
 	__u64 last_ns;
 	__u64 owner;     /* ifindex << 32 | enum hook, of the one place that counts this direction; 0: not seen yet */
 	__u32 tcp_flags; /* OR; IPFIX tcpControlBits, RFC 7125 */
 	__u32 pad;
+	__u64 first_ns; /* behind what each packet touches: half[0] then has that in two cache lines of the map's element */
 };
 
 struct flow_entry {

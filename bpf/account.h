@@ -62,20 +62,31 @@ static __always_inline __u32 opened_by(const struct packet *p)
 	return p->tcp_flags & TCP_ACK ? receiver : sender;
 }
 
+/* The bits of flow_entry.state by which this packet ends a TCP connection. */
+static __always_inline __u32 closed_by(const struct packet *p)
+{
+	__u32 bits = 0;
+
+	if (p->tcp_flags & TCP_FIN)
+		bits |= STATE_FIN_0 << p->from;
+	if (p->tcp_flags & TCP_RST)
+		bits |= STATE_RST;
+	return bits;
+}
+
 /* Makes the entry, its counters at 0, and finds it as the map has it. Any other answer is the packet's fate. */
 static __always_inline enum fate create(struct ledger_page *page, const struct packet *p, __u64 owner, __u64 now,
 					struct flow_entry **entry)
 {
 	struct flow_entry fresh = {};
 	struct flow_half *half = p->from ? &fresh.half[1] : &fresh.half[0];
+	__u32 closing = closed_by(p);
 	long err;
 
 	half->owner = owner;
 	half->last_ns = now; /* or a sweep would find the entry idle since boot */
-	fresh.state = p->key.protocol == IPPROTO_TCP ? 0 : opened_by(p);
 	/* A flood of FIN or RST must cost nothing extra: its entries are born closed and leave by sweep, without an event. */
-	if (p->tcp_flags & (TCP_FIN | TCP_RST))
-		fresh.state |= STATE_CLOSED;
+	fresh.state = opened_by(p) | closing | (closing ? STATE_CLOSED : 0);
 	err = bpf_map_update_elem(&flows, &p->key, &fresh, BPF_NOEXIST);
 	if (!err)
 		page->inserts++;
@@ -119,17 +130,19 @@ static __always_inline void follow(struct ledger_page *page, const struct packet
 				   __u64 other_owner, __u64 now)
 {
 	__u32 opened = opened_by(p);
-	__u32 bits = 0, state;
+	__u32 closing = closed_by(p);
+	__u32 state;
 
+	/* A new connection between the same ports, before the old one was taken: it is not closed, and the old one's take
+	 * will leave it alone. */
+	if ((entry->state & STATE_CLOSED) && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && !closing)
+		__sync_fetch_and_and(&entry->state, ~(STATE_FIN | STATE_RST | STATE_CLOSED | STATE_OPENED));
 	if (opened && !(entry->state & STATE_OPENED))
 		__sync_fetch_and_or(&entry->state, opened);
-	if (p->tcp_flags & TCP_FIN)
-		bits |= STATE_FIN_0 << p->from;
-	if (p->tcp_flags & TCP_RST)
-		bits |= STATE_RST;
-	if (!bits)
+	/* What comes after the close, such as a reset of the last ACK, does not change how it closed. */
+	if (!closing || (entry->state & STATE_CLOSED))
 		return;
-	state = __sync_fetch_and_or(&entry->state, bits) | bits;
+	state = __sync_fetch_and_or(&entry->state, closing) | closing;
 	if (!(state & STATE_RST) && (state & STATE_FIN) != STATE_FIN && other_owner)
 		return;
 	if (!(__sync_fetch_and_or(&entry->state, STATE_CLOSED) & STATE_CLOSED))
@@ -145,14 +158,19 @@ static __always_inline enum fate account(struct ledger_page *page, const struct 
 	struct flow_half *half;
 	__u64 now, before;
 
-	now = entry && !turning ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
 	if (!entry) {
-		enum fate fate = create(page, p, here, now, &entry);
+		enum fate fate;
 
+		now = bpf_ktime_get_ns();
+		fate = create(page, p, here, now, &entry);
 		if (fate != FATE_COUNTED)
 			return fate;
+		half = p->from ? &entry->half[1] : &entry->half[0];
+	} else {
+		half = p->from ? &entry->half[1] : &entry->half[0];
+		/* Precise for the first of a direction too, or an answer would seem to come before its question. */
+		now = half->owner && !turning ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
 	}
-	half = p->from ? &entry->half[1] : &entry->half[0];
 	if (!own(half, here, now))
 		return FATE_DUPLICATE;
 	before = __sync_fetch_and_add(&half->packets, w->packets);

@@ -53,7 +53,7 @@ int xdp_ingress(struct xdp_md *ctx)
 }
 
 /*
- * Parses an skb. Headers that lie outside its linear part are pulled in, once; that leaves the packet as it is.
+ * Parses an skb. Headers that lie outside its linear part are pulled in, once; that moves bytes and changes none.
  */
 static __always_inline enum fate parse_skb(struct __sk_buff *skb, struct packet *p)
 {
@@ -74,8 +74,9 @@ static __always_inline enum fate parse_skb(struct __sk_buff *skb, struct packet 
 }
 
 /*
- * What an skb weighs on the wire. A GSO or GRO super-packet stands for gso_segs frames, each with a copy of its headers;
- * on egress the kernel has added those up in wire_len, inner headers of tunnels included. A VLAN tag that travels beside the frame counts too.
+ * What an skb weighs on the wire. A GSO or GRO super-packet stands for gso_segs frames, each with a copy of its headers; on
+ * egress the kernel has added those up in wire_len. A VLAN tag that travels beside the frame counts too. Of a tunnelled
+ * super-packet only the outer headers are known here, on ingress.
  */
 static __always_inline struct weight weigh(struct __sk_buff *skb, enum hook hook, __u32 header_len)
 {

@@ -18,16 +18,19 @@ static __always_inline __u64 since(__u64 now, __u64 then)
 	return now > then ? now - then : 0;
 }
 
-/* Takes a direction's packets. What is left in their place is 0 or a TOMBSTONE. */
+/*
+ * Takes a direction's packets. What is left in their place is 0 or a TOMBSTONE. first_ns goes before them: the packet that
+ * finds 0 begins the next period, and its time must stay.
+ */
 static __always_inline void take_packets(struct flow_half *to, struct flow_half *from, __u64 leave)
 {
+	to->first_ns = from->first_ns;
+	from->first_ns = 0;
 	to->packets = __sync_lock_test_and_set(&from->packets, leave) & ~TOMBSTONE;
 }
 
 static __always_inline void take_rest(struct flow_half *to, struct flow_half *from)
 {
-	to->first_ns = from->first_ns;
-	from->first_ns = 0;
 	to->last_ns = from->last_ns;
 	to->owner = from->owner;
 	to->tcp_flags = __sync_lock_test_and_set(&from->tcp_flags, 0);
@@ -69,6 +72,7 @@ static __always_inline int hand_over(struct flow_key *key, struct flow_entry *en
 {
 	struct record *r = bpf_ringbuf_reserve(&records, sizeof(*r), 0);
 	__u64 leave = why == HANDOVER_ACTIVE ? 0 : TOMBSTONE;
+	struct flow_key own = *key; /* key may lie in the element, which the map can give to another connection */
 	int keep;
 
 	if (!r) {
@@ -81,7 +85,7 @@ static __always_inline int hand_over(struct flow_key *key, struct flow_entry *en
 	take_packets(&r->entry.half[0], &entry->half[0], leave);
 	take_packets(&r->entry.half[1], &entry->half[1], leave);
 	/* A packet adds itself first and its bytes an instruction later: leave it the time, and take bytes last. */
-	r->key = *key;
+	r->key = own;
 	r->entry.state = entry->state;
 	r->entry.pad = 0;
 	r->handover = why;
@@ -89,7 +93,7 @@ static __always_inline int hand_over(struct flow_key *key, struct flow_entry *en
 	take_rest(&r->entry.half[0], &entry->half[0]);
 	take_rest(&r->entry.half[1], &entry->half[1]);
 	/* If the map evicted the entry in this instant, the eviction is what took it. */
-	keep = why == HANDOVER_ACTIVE || remove(key);
+	keep = why == HANDOVER_ACTIVE || remove(&own);
 	/* An entry whose last packets left with an active hand-over has nothing to say. */
 	keep = keep && counted(&r->entry);
 	if (!keep) {
@@ -99,6 +103,15 @@ static __always_inline int hand_over(struct flow_key *key, struct flow_entry *en
 	add_exported(&r->entry);
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 	return 1;
+}
+
+/*
+ * A tombstone outlives its delete only if the map gave the element to another connection between the two. What that one
+ * counted went to the record that was discarded, as evicted.
+ */
+static __always_inline int doomed(const struct flow_entry *e)
+{
+	return ((e->half[0].packets | e->half[1].packets) & TOMBSTONE) != 0;
 }
 
 struct bpf_map;
@@ -140,11 +153,7 @@ static long sweep_entry(struct bpf_map *map, struct flow_key *key, struct flow_e
 {
 	enum handover why;
 
-	if (entry->half[0].packets >= TOMBSTONE) {
-		/*
-		 * A tombstone outlives its delete only if the map gave the element to another connection between
-		 * the two. What that one counted went to the record that was discarded, as evicted.
-		 */
+	if (doomed(entry)) {
 		remove(key);
 		return 0;
 	}
@@ -170,7 +179,7 @@ static long take_key(struct bpf_map *map, __u32 *index, struct flow_key *key, st
 		return 1;
 	entry = bpf_map_lookup_elem(&flows, key);
 	/* Not closed: the one that was is gone, and this is a later connection of the same key. */
-	if (entry && (entry->state & STATE_CLOSED) && !hand_over(key, entry, HANDOVER_CLOSED))
+	if (entry && (entry->state & STATE_CLOSED) && !doomed(entry) && !hand_over(key, entry, HANDOVER_CLOSED))
 		return 1;
 	args->done++;
 	return 0;

@@ -24,6 +24,9 @@
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
 
+/* A super-packet of more than 64 KiB says 0 (BIG TCP). */
+#define PAYLOAD_UNKNOWN (~0U)
+
 /* The read position in a frame. Every header is taken from it, bounds checked. */
 struct cursor {
 	void *pos;
@@ -40,7 +43,7 @@ struct packet {
 /* An IP header reduced to what the rest needs. */
 struct network {
 	void *transport;    /* where the payload starts */
-	__u32 payload_len;  /* bytes the IP header promises behind itself; 0 if it does not say (BIG TCP) */
+	__u32 payload_len;  /* bytes the IP header promises behind itself; PAYLOAD_UNKNOWN if it does not say */
 	__u8 protocol;
 	__u8 later_fragment; /* no transport header here */
 };
@@ -129,7 +132,7 @@ static __always_inline enum fate parse_ipv4(struct cursor *cur, struct network *
 		return FATE_TRUNCATED;
 	fragment = bpf_ntohs(ip->frag_off);
 	net->transport = cur->pos;
-	net->payload_len = total_len ? total_len - header_len : 0;
+	net->payload_len = total_len ? total_len - header_len : PAYLOAD_UNKNOWN;
 	net->protocol = ip->protocol;
 	net->later_fragment = (fragment & IP_OFFSET_MASK) != 0;
 	*header = ip;
@@ -154,7 +157,7 @@ static __always_inline enum fate parse_ipv6(struct cursor *cur, struct network *
 		return FATE_UNSUPPORTED;
 	}
 	net->transport = cur->pos;
-	net->payload_len = bpf_ntohs(ip->payload_len);
+	net->payload_len = ip->payload_len ? bpf_ntohs(ip->payload_len) : PAYLOAD_UNKNOWN;
 	net->protocol = ip->nexthdr;
 	net->later_fragment = 0;
 	*header = ip;
@@ -164,7 +167,7 @@ static __always_inline enum fate parse_ipv6(struct cursor *cur, struct network *
 /* Takes a transport header of at least len bytes, which must lie both in the frame and in the IP payload. */
 static __always_inline enum fate take_transport(struct cursor *cur, const struct network *net, __u32 len, void **header)
 {
-	if (net->payload_len && net->payload_len < len)
+	if (net->payload_len < len)
 		return FATE_MALFORMED;
 	*header = take_header(cur, len);
 	return *header ? FATE_COUNTED : FATE_TRUNCATED;
@@ -181,7 +184,7 @@ static __always_inline enum fate parse_tcp(struct cursor *cur, const struct netw
 	if (fate != FATE_COUNTED)
 		return fate;
 	tcp = header;
-	if (tcp->doff * 4 < sizeof(*tcp))
+	if (tcp->doff * 4 < sizeof(*tcp) || net->payload_len < tcp->doff * 4)
 		return FATE_MALFORMED;
 	*src = tcp->source;
 	*dst = tcp->dest;

@@ -18,7 +18,7 @@ func find(t *testing.T, path, pattern string) string {
 
 func TestDockerfile(t *testing.T) {
 	const path = "../Dockerfile"
-	equal(t, "the builder's Go", find(t, path, `^FROM golang:([0-9.]+)-\w+ AS build$`), find(t, "../go.mod", `^go (.+)$`))
+	equal(t, "the builder's Go", find(t, path, `^FROM golang:([0-9.]+)-\w+ AS build$`), find(t, "../go.mod", `^toolchain go(.+)$`))
 	equal(t, "the binary's capabilities", find(t, path, `setcap (\S+)=ep bin/weir$`),
 		"cap_"+strings.ToLower(strings.Join(capabilities, ",cap_")))
 

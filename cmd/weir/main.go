@@ -8,8 +8,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
+	"time"
 
 	"weir/internal/agent"
 	"weir/internal/config"
@@ -32,8 +32,8 @@ const (
 func main() {
 	// A closed standard output is an error of the write, not the end of the process: what is left can still be counted.
 	signal.Ignore(syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	context.AfterFunc(ctx, stop) // a second signal does not wait for the first one's stop
 	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
 
@@ -45,7 +45,10 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	}
 	switch invocation.Command {
 	case config.CommandVersion:
-		fmt.Fprintf(stdout, "weir %s\ncommit %s\nkernel object %s\n", version, commit, datapath.ObjectHash())
+		_, err = fmt.Fprintf(stdout, "weir %s\ncommit %s\nkernel object %s\n", version, commit, datapath.ObjectHash())
+		if err != nil {
+			return fail(stderr, exitFailed, fmt.Errorf("write the version: %w", err))
+		}
 	case config.CommandRun:
 		if err := runAgent(ctx, invocation, stdout, stderr); err != nil {
 			return fail(stderr, exitFailed, err)
@@ -60,6 +63,9 @@ func runAgent(ctx context.Context, invocation config.Invocation, stdout, stderr 
 	for _, notice := range invocation.Notices {
 		log.Info(notice)
 	}
+	ended := make(chan struct{})
+	defer close(ended)
+	go insist(ctx, invocation.Settings.StopTimeout+stopGrace, ended)
 	a, err := agent.Start(invocation.Settings, agent.Build{Version: version, Commit: commit}, stdout, log)
 	if err != nil {
 		return err
@@ -67,7 +73,25 @@ func runAgent(ctx context.Context, invocation config.Invocation, stdout, stderr 
 	return a.Run(ctx)
 }
 
+// stopGrace is how much longer than the stop timeout a stop may take: to detach, and to sweep a large map.
+const stopGrace = 5 * time.Second
+
+// insist ends the process if a stop has not ended in time, as when its own log cannot be written. The kernel then
+// detaches what was attached.
+func insist(ctx context.Context, timeout time.Duration, ended <-chan struct{}) {
+	select {
+	case <-ctx.Done():
+	case <-ended:
+		return
+	}
+	select {
+	case <-time.After(timeout):
+		os.Exit(exitFailed)
+	case <-ended:
+	}
+}
+
 func fail(stderr io.Writer, code int, err error) int {
-	fmt.Fprintf(stderr, "weir: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	fmt.Fprintf(stderr, "weir: %s\n", oneLine(err.Error()))
 	return code
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,6 +43,7 @@ type Agent struct {
 	log         *zap.Logger
 	stopTimeout time.Duration
 	interfaces  int
+	stopping    atomic.Bool
 
 	kernel      *datapath.Datapath
 	host        *enrich.Host
@@ -51,8 +53,8 @@ type Agent struct {
 	server      *telemetry.Server
 }
 
-// Start loads and attaches everything that the settings ask for. When it fails, nothing stays attached. Otherwise Run
-// must follow.
+// Start loads and attaches everything that the settings ask for: what fails at once comes first. When it fails, nothing
+// stays attached. Otherwise Run must follow.
 func Start(s config.Settings, build Build, stdout io.Writer, log *zap.Logger) (_ *Agent, err error) {
 	interfaces, err := findInterfaces(s.Interface)
 	if err != nil {
@@ -64,31 +66,50 @@ func Start(s config.Settings, build Build, stdout io.Writer, log *zap.Logger) (_
 			err = errors.Join(err, a.close())
 		}
 	}()
-	if err := a.host.Refresh(); err != nil {
-		return nil, err
+	reg := prometheus.NewRegistry()
+	for _, step := range []func() error{
+		a.host.Refresh,
+		func() error { return a.listen(s, reg) },
+		func() error { return a.open(s, build, stdout, reg) },
+		func() error { return a.load(s, build, reg) },
+		func() error { return a.attachments.attachAll(interfaces, s.IngressHook) },
+	} {
+		if err := step(); err != nil {
+			return nil, err
+		}
 	}
-	if a.kernel, err = datapath.Load(datapath.Config{MaxFlows: s.MaxFlows}); err != nil {
-		return nil, err
-	}
-	if err := a.build(s, build, stdout); err != nil {
-		return nil, err
-	}
-	return a, a.attachments.attachAll(interfaces, s.IngressHook)
+	return a, nil
 }
 
-// build makes the parts that are not the kernel's.
-func (a *Agent) build(s config.Settings, build Build, stdout io.Writer) error {
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	var err error
-	if a.attachments, err = newAttachments(a.kernel, a.host, a.log, reg); err != nil {
+func (a *Agent) listen(s config.Settings, reg *prometheus.Registry) (err error) {
+	a.server, err = telemetry.Listen(telemetry.Config{
+		Listen: s.Listen, Live: a.live, Ready: a.ready, Gatherer: reg,
+	}, a.log)
+	return err
+}
+
+func (a *Agent) open(s config.Settings, build Build, stdout io.Writer, reg *prometheus.Registry) error {
+	deliverer, err := deliver.New(deliverConfig(s, build, stdout), a.log, reg)
+	if err != nil {
 		return err
 	}
-	if a.deliverer, err = deliver.New(deliverConfig(s, build, stdout), a.log, reg); err != nil {
+	if err := deliverer.Open(); err != nil {
 		return err
 	}
+	a.deliverer = deliverer
+	return nil
+}
+
+// load loads the kernel side and makes what works on it.
+func (a *Agent) load(s config.Settings, build Build, reg *prometheus.Registry) error {
 	cfg, err := collectConfig(s)
 	if err != nil {
+		return err
+	}
+	if a.kernel, err = datapath.Load(datapath.Config{MaxFlows: s.MaxFlows}); err != nil {
+		return err
+	}
+	if a.attachments, err = newAttachments(a.kernel, a.host, a.log, reg); err != nil {
 		return err
 	}
 	if a.collector, err = collect.New(cfg, a.kernel, a.host, collect.SystemClock, a.deliverer.Add, reg); err != nil {
@@ -97,15 +118,14 @@ func (a *Agent) build(s config.Settings, build Build, stdout io.Writer) error {
 	for _, c := range []prometheus.Collector{
 		telemetry.NewKernelCollector(a.kernel, a.collector.Audit),
 		telemetry.NewBuildCollector(build.Version, build.Commit, datapath.ObjectHash()),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := reg.Register(c); err != nil {
-			return fmt.Errorf("register the kernel's metrics: %w", err)
+			return fmt.Errorf("register the agent's metrics: %w", err)
 		}
 	}
-	a.server, err = telemetry.Listen(telemetry.Config{
-		Listen: s.Listen, Live: a.live, Ready: a.ready, Gatherer: reg,
-	}, a.log)
-	return err
+	return nil
 }
 
 func deliverConfig(s config.Settings, build Build, stdout io.Writer) deliver.Config {
@@ -136,8 +156,29 @@ func collectConfig(s config.Settings) (collect.Config, error) {
 			TCPIdle: s.TCPIdleTimeout, OtherIdle: s.UDPIdleTimeout, Active: s.ActiveTimeout, Linger: s.CloseLinger,
 		},
 		Connections: s.FlowShape == config.ShapeConnection,
+		MaxFlows:    int(s.MaxFlows),
 		Hostname:    hostname,
 	}, nil
+}
+
+// task is something that runs beside the rest.
+type task struct {
+	done chan struct{}
+	err  error // once done is closed
+}
+
+func begin(run func() error) *task {
+	t := &task{done: make(chan struct{})}
+	go func() {
+		defer close(t.done)
+		t.err = run()
+	}()
+	return t
+}
+
+func (t *task) wait() error {
+	<-t.done
+	return t.err
 }
 
 // Run works until ctx ends, then stops: it detaches, has the kernel hand over all that is left, and delivers it within
@@ -145,49 +186,73 @@ func collectConfig(s config.Settings) (collect.Config, error) {
 func (a *Agent) Run(ctx context.Context) error {
 	a.log.Info("counting", zap.Int("interfaces", a.interfaces), zap.String("metrics", a.server.Addr().String()))
 
-	// What serves the others outlives them: it ends when delivery has.
+	// What serves the others outlives them: each of these ends when those before it in the way of a packet have.
 	serving, stopServing := context.WithCancel(context.Background())
 	delivering, abandon := context.WithCancel(context.Background())
 	defer abandon()
+	following := begin(func() error { return a.host.Run(serving) })
+	server := begin(func() error { return a.server.Run(serving) })
+	delivery := begin(func() error { return a.deliverer.Run(delivering) })
+
 	group, working := errgroup.WithContext(ctx)
-	var services errgroup.Group
-
-	services.Go(func() error { return a.server.Run(serving) })
-	services.Go(func() error { return a.host.Run(serving) })
-	delivered := make(chan error, 1)
-	go func() { delivered <- a.deliverer.Run(delivering) }()
-
 	group.Go(func() error { return a.collector.Run(working) })
 	group.Go(func() error { return a.attachments.Run(working) })
 	group.Go(func() error {
 		select {
 		case <-working.Done():
 			return nil
-		case err := <-delivered:
-			delivered <- err
-			return errors.Join(errors.New("delivery ended"), err)
+		case <-delivery.done:
+			return errors.New("delivery ended")
+		case <-server.done:
+			return errors.New("the metrics server ended")
 		}
 	})
-
 	err := group.Wait()
-	err = errors.Join(err, a.stop(delivered, abandon))
+	a.stopping.Store(true)
+	err = errors.Join(err, a.stop(delivery, abandon))
 	stopServing()
-	return errors.Join(err, services.Wait(), a.kernel.Close())
+	return errors.Join(err, server.wait(), following.wait(), a.kernel.Close())
 }
 
-// stop follows the way of a packet: no more of them, then what the map holds, then what the queue holds.
-func (a *Agent) stop(delivered <-chan error, abandon func()) error {
-	a.log.Info("stopping", zap.Duration("timeout", a.stopTimeout))
-	deadline := time.AfterFunc(a.stopTimeout, abandon)
-	defer deadline.Stop()
-	err := errors.Join(a.attachments.detachAll(), a.collector.Drain())
+// stop follows the way of a packet: no more of them, then what the map holds, then what the queue holds. It leaves in
+// time, and says what it left behind.
+func (a *Agent) stop(delivery *task, abandon func()) error {
+	ctx, cancel := context.WithTimeout(context.Background(), a.stopTimeout)
+	defer cancel()
+	defer context.AfterFunc(ctx, abandon)()
+	err := a.attachments.detachAll()
+	a.log.Info("detached, delivering what is left", zap.Duration("timeout", a.stopTimeout))
+	err = errors.Join(err, a.collector.Drain(ctx))
 	a.deliverer.Close()
-	return errors.Join(err, <-delivered)
+	return errors.Join(err, delivery.wait(), a.report())
+}
+
+// report logs the books for the last time: nobody can scrape them any more.
+func (a *Agent) report() error {
+	ledger, err := a.kernel.Ledger()
+	if err != nil {
+		return err
+	}
+	var seen uint64
+	for _, c := range ledger.Seen {
+		seen += c.Packets
+	}
+	audit := a.collector.Audit()
+	a.log.Info("stopped", zap.Uint64("packets_seen", seen), zap.Uint64("packets_counted", ledger.Counted.Packets),
+		zap.Uint64("packets_exported", ledger.Exported.Packets), zap.Uint64("packets_evicted", audit.Evicted.Packets),
+		zap.Int64("packets_unaccounted", audit.UnaccountedPackets),
+		zap.Uint64("flows_left", ledger.Inserts-ledger.Deletes-audit.EvictedFlows))
+	return nil
 }
 
 // close undoes a Start that failed.
 func (a *Agent) close() error {
 	var errs []error
+	if a.deliverer != nil {
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		errs = append(errs, a.deliverer.Run(ended))
+	}
 	if a.server != nil {
 		errs = append(errs, a.server.Close())
 	}
@@ -199,8 +264,8 @@ func (a *Agent) close() error {
 
 // live says whether the loops make progress. The Brain's health is none of it.
 func (a *Agent) live() (bool, string) {
-	if since := time.Since(a.collector.LastLook()); since > hangs {
-		return false, fmt.Sprintf("the collector has not looked for work for %s", since.Round(time.Second))
+	if since := time.Since(a.collector.LastWork()); since > hangs && !a.stopping.Load() {
+		return false, fmt.Sprintf("the collector has done nothing for %s", since.Round(time.Second))
 	}
 	return true, ""
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -87,9 +89,9 @@ func (a *attachments) attach(ifi net.Interface, hook config.IngressHook) error {
 
 func (a *attachments) add(at *datapath.Attachment) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.current[at.Interface.Index] = append(a.current[at.Interface.Index], at)
 	a.gauge(at).Inc()
+	a.mu.Unlock()
 	a.log.Info("attached", zap.String("interface", at.Interface.Name), zap.String("hook", string(at.Side)),
 		zap.String("mode", string(at.Mode)), zap.String("why", at.Why))
 }
@@ -120,30 +122,36 @@ func (a *attachments) detach(index int) error {
 	return errors.Join(errs...)
 }
 
-// Run notices interfaces that go away, until ctx ends. The others go on.
+// Run notices interfaces that go away or change their names, until ctx ends. The others go on.
 func (a *attachments) Run(ctx context.Context) error {
-	return netwatch.Run(ctx, a.log, a.forgetLost, netwatch.Links)
+	return netwatch.Run(ctx, a.log, a.relist, netwatch.Links)
 }
 
-func (a *attachments) forgetLost() error {
-	links, err := netlink.LinkList()
+func (a *attachments) relist() error {
+	links, err := netwatch.Whole(netlink.LinkList)
 	if err != nil {
 		return fmt.Errorf("list the interfaces: %w", err)
 	}
-	there := make(map[int]bool, len(links))
+	names := make(map[int]string, len(links))
 	for _, l := range links {
-		there[l.Attrs().Index] = true
+		names[l.Attrs().Index] = l.Attrs().Name
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for index, list := range a.current {
-		if there[index] {
-			continue
+		name, there := names[index]
+		switch {
+		case !there:
+			a.lost.Inc()
+			err := a.detach(index)
+			a.log.Warn("an interface went away; the others go on", zap.String("interface", list[0].Interface.Name),
+				zap.NamedError("detach", err))
+		case name != list[0].Interface.Name:
+			a.host.Name(uint32(index), name)
+			for _, at := range list {
+				at.Interface.Name = name
+			}
 		}
-		a.lost.Inc()
-		err := a.detach(index)
-		a.log.Warn("an interface went away; the others go on", zap.String("interface", list[0].Interface.Name),
-			zap.NamedError("detach", err))
 	}
 	return nil
 }
@@ -156,8 +164,8 @@ func (a *attachments) checks() []telemetry.Check {
 		return []telemetry.Check{{Name: "attach", Detail: "no interface is attached"}}
 	}
 	var list []telemetry.Check
-	for _, ats := range a.current {
-		for _, at := range ats {
+	for _, index := range slices.Sorted(maps.Keys(a.current)) {
+		for _, at := range a.current[index] {
 			list = append(list, telemetry.Check{
 				Name:   fmt.Sprintf("attach %q %s", at.Interface.Name, at.Side),
 				OK:     true,

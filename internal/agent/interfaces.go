@@ -9,8 +9,10 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"weir/internal/config"
+	"weir/internal/netwatch"
 )
 
 // loopbackType is ARPHRD_LOOPBACK as netlink names it; ethernetType is ARPHRD_ETHER. Both kinds of frames start with an
@@ -23,7 +25,7 @@ const (
 // findInterfaces returns the interfaces that the setting means, by index. Every name and every glob must find at least
 // one, and the error says which interfaces there are.
 func findInterfaces(want config.Interfaces) ([]net.Interface, error) {
-	links, err := netlink.LinkList()
+	links, err := netwatch.Whole(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list the interfaces: %w", err)
 	}
@@ -44,13 +46,13 @@ func findInterfaces(want config.Interfaces) ([]net.Interface, error) {
 
 // defaultRouteLinks returns the links of the default routes, IPv4 and IPv6.
 func defaultRouteLinks(links []netlink.Link) ([]netlink.Link, error) {
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
+	routes, err := netwatch.Whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list the routes: %w", err)
 	}
 	indexes := map[int]bool{}
 	for _, route := range routes {
-		if route.Dst != nil && !isDefault(route.Dst) {
+		if !isDefault(route) {
 			continue
 		}
 		indexes[route.LinkIndex] = true
@@ -60,14 +62,20 @@ func defaultRouteLinks(links []netlink.Link) ([]netlink.Link, error) {
 	}
 	found := filter(links, func(l netlink.Link) bool { return indexes[l.Attrs().Index] && usable(l) == nil })
 	if len(found) == 0 {
-		return nil, fmt.Errorf("interface auto: no Ethernet interface has a default route: name one of %s", names(links))
+		could := filter(links, func(l netlink.Link) bool { return usable(l) == nil })
+		return nil, fmt.Errorf("interface auto: no Ethernet interface has a default route: name one of %s", names(could))
 	}
 	return found, nil
 }
 
-func isDefault(dst *net.IPNet) bool {
-	ones, _ := dst.Mask.Size()
-	return ones == 0 && dst.IP.IsUnspecified()
+// isDefault leaves out the default routes that lead nowhere ("unreachable", "blackhole" and the like), of which the kernel
+// says in IPv6 that they are on the loopback interface, and routes that are not IP's, such as MPLS's, which have no Dst.
+func isDefault(route netlink.Route) bool {
+	if route.Type != unix.RTN_UNICAST || route.Dst == nil {
+		return false
+	}
+	ones, _ := route.Dst.Mask.Size()
+	return ones == 0 && route.Dst.IP.IsUnspecified()
 }
 
 func everyLink(links []netlink.Link) ([]netlink.Link, error) {
@@ -103,7 +111,7 @@ func matchingLinks(links []netlink.Link, patterns []string) ([]netlink.Link, err
 // usable says why the kernel side could not read an interface's frames.
 func usable(l netlink.Link) error {
 	if kind := l.Attrs().EncapType; kind != ethernetType && kind != loopbackType {
-		return fmt.Errorf("its frames are %s, not Ethernet", kind)
+		return fmt.Errorf("its link type is %s, not Ethernet", kind)
 	}
 	return nil
 }

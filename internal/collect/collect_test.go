@@ -29,7 +29,9 @@ type fakeKernel struct {
 	at     []time.Duration  // when, since start
 	sweeps []time.Duration
 	limits flow.Limits
-	out    int // sweeps of everything
+	out    int  // sweeps of everything
+	refuse bool // to take anything
+	walk   time.Duration
 	ledger flow.Ledger
 	fail   error
 }
@@ -50,6 +52,7 @@ func (k *fakeKernel) SweepOut() (flow.Resident, bool, error) {
 }
 
 func (k *fakeKernel) sweep() (flow.Resident, bool, error) {
+	time.Sleep(k.walk) // the clock is synctest's
 	n := min(k.room, len(k.due))
 	k.ring, k.due = append(k.ring, k.due[:n]...), k.due[n:]
 	return flow.Resident{Flows: uint64(len(k.due))}, len(k.due) == 0, k.fail
@@ -58,6 +61,9 @@ func (k *fakeKernel) sweep() (flow.Resident, bool, error) {
 func (k *fakeKernel) Take(closed []flow.Closing) (int, error) {
 	k.taken = append(k.taken, append([]flow.Closing(nil), closed...))
 	k.at = append(k.at, time.Since(k.start))
+	if k.refuse {
+		return 0, nil
+	}
 	return len(closed), nil
 }
 
@@ -100,6 +106,7 @@ type fixture struct {
 
 func newFixture(t *testing.T, cfg Config) *fixture {
 	t.Helper()
+	cfg.MaxFlows = 4096
 	f := &fixture{kernel: &fakeKernel{start: time.Now(), room: 100}, reg: prometheus.NewRegistry()}
 	var err error
 	f.Collector, err = New(cfg, f.kernel, fakeHost{}, f.kernel.clock, func(e *flow.Event) {
@@ -184,6 +191,43 @@ func TestManyClosed(t *testing.T) {
 	})
 }
 
+// TestLingeringIsBounded leaves to the sweep what the map cannot hold anyway.
+func TestLingeringIsBounded(t *testing.T) {
+	l := lingering{most: 3}
+	for i := range 5 {
+		l.push(closing(uint16(i), false, 0))
+	}
+	l.pop(len(l.due(uint64(2 * time.Hour))))
+	l.push(closing(9, false, 0))
+	if due := l.due(uint64(2 * time.Hour)); len(due) != 1 || due[0].Key.Ends[0].Port() != 9 {
+		t.Errorf("due %+v, want what came after the first three", due)
+	}
+}
+
+// TestStuckTake ends rather than take for ever.
+func TestStuckTake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Config{})
+		f.kernel.refuse = true
+		f.kernel.announce = []flow.Closing{closing(1, false, 0)}
+		if err := f.Run(t.Context()); !errors.Is(err, errStuck) {
+			t.Errorf("error %v, want %v", err, errStuck)
+		}
+	})
+}
+
+// TestDrainInTime gives up when there is no time left.
+func TestDrainInTime(t *testing.T) {
+	f := newFixture(t, Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	f.emit = func(*flow.Event) { cancel() }
+	f.kernel.room = 1
+	f.kernel.due = []flow.Record{record(1), record(2), record(3)}
+	if err := f.Drain(ctx); err != nil || len(f.kernel.due) != 2 {
+		t.Errorf("error %v, %d records left, want none and 2", err, len(f.kernel.due))
+	}
+}
+
 // TestSweeps walks the map at its interval, with the limits that were set, again while the ring fills.
 func TestSweeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -212,6 +256,18 @@ func TestSweeps(t *testing.T) {
 	})
 }
 
+// TestSlowSweeps leaves most of the time to others when a walk takes long.
+func TestSlowSweeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Config{})
+		f.kernel.walk = time.Second
+		f.runFor(t, time.Minute)
+		if n := len(f.kernel.sweeps); n != 3 {
+			t.Errorf("%d sweeps of a second in a minute, at %v, want 3", n, f.kernel.sweeps)
+		}
+	})
+}
+
 // TestDrain hands over everything once Run has returned.
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -219,7 +275,7 @@ func TestDrain(t *testing.T) {
 		f.runFor(t, time.Second)
 		f.kernel.room = 1
 		f.kernel.due = []flow.Record{record(1), record(2)}
-		if err := f.Drain(); err != nil {
+		if err := f.Drain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if f.kernel.out != 2 || len(f.events) != 2 {
@@ -243,17 +299,17 @@ func TestStuckRing(t *testing.T) {
 	f := newFixture(t, Config{})
 	f.kernel.room = 0
 	f.kernel.due = []flow.Record{record(1)}
-	if err := f.Drain(); err == nil {
+	if err := f.Drain(t.Context()); err == nil {
 		t.Error("no error from a ring that is full and empty")
 	}
 }
 
-// TestLastLook tells a collector that works from one that hangs.
-func TestLastLook(t *testing.T) {
+// TestLastWork tells a collector that works from one that hangs.
+func TestLastWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, Config{})
 		f.runFor(t, time.Second+Look/2)
-		if since := time.Since(f.LastLook()); since > Look {
+		if since := time.Since(f.LastWork()); since > Look {
 			t.Errorf("last look %s ago", since)
 		}
 	})

@@ -6,6 +6,9 @@ import (
 	"weir/internal/flow"
 )
 
+// heartbeat is after how many events the collector shows that it works: emit may throttle it to the Brain's pace.
+const heartbeat = 16
+
 // samplingRate is what events carry: every packet was counted.
 const samplingRate = 1
 
@@ -74,6 +77,9 @@ func (c *Collector) send(e *flow.Event) {
 	e.ID = c.id
 	c.metrics.events[e.EndReason].Inc()
 	c.emit(e)
+	if c.id.Sequence%heartbeat == 0 {
+		c.worked.Store(time.Now().UnixNano())
+	}
 }
 
 func (c *Collector) wall(mono uint64) time.Time { return c.epoch.Add(time.Duration(mono)) }

@@ -47,7 +47,7 @@ func events(t *testing.T, connections bool, r flow.Record) (got []flow.Event, st
 		start = time.Now()
 		time.Sleep(30 * time.Second)
 		f.kernel.due = []flow.Record{r}
-		if err := f.Drain(); err != nil {
+		if err := f.Drain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		got = f.events

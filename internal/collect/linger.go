@@ -13,11 +13,18 @@ const batch = 1024
 // retransmissions then land in their flow, and do not make a ghost flow of one packet.
 type lingering struct {
 	linger time.Duration
+	most   int // to hold
 	queue  []flow.Closing
 	head   int // of the queue: what is before it is gone
 }
 
-func (l *lingering) push(c flow.Closing) { l.queue = append(l.queue, c) }
+// push adds a connection. With as many as the map can hold there are some among them that it evicted; those beyond are
+// left to the sweep.
+func (l *lingering) push(c flow.Closing) {
+	if len(l.queue)-l.head < l.most {
+		l.queue = append(l.queue, c)
+	}
+}
 
 // due returns the connections at the front that have lingered by now, at most batch of them.
 func (l *lingering) due(mono uint64) []flow.Closing {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"unicode"
 
@@ -92,13 +93,16 @@ func newParser(cli *grammar, options ...kong.Option) (*kong.Kong, error) {
 	return parser, nil
 }
 
+// credentials are what stands before the host of a URL that was given in the wrong place.
+var credentials = regexp.MustCompile(`\S*:\S*@`)
+
 // plainError makes one line of kong's error: of a bad value, only what badValue says, which has the name that the user
 // gave it under; else kong's words.
 func plainError(err error) error {
 	if bad, ok := errors.AsType[*badValue](err); ok {
 		return bad
 	}
-	return errors.New(printable(err.Error()) + "; see weir --help")
+	return errors.New(credentials.ReplaceAllString(printable(err.Error()), "***@") + "; see weir --help")
 }
 
 // printable replaces what does not print, which an argument or a variable's name may have brought in.

@@ -25,7 +25,7 @@ func defaults() Settings {
 		UDPIdleTimeout: 30 * time.Second,
 		ActiveTimeout:  time.Minute,
 		CloseLinger:    time.Second,
-		EndpointURL:    Endpoint{Kind: EndpointStdout},
+		EndpointURL:    Endpoint{},
 		BatchSize:      500,
 		SendInterval:   5 * time.Second,
 		BatchFormat:    FormatAuto,
@@ -128,9 +128,9 @@ var settingCases = []struct {
 	{"close-linger", "0", func(s *Settings) { s.CloseLinger = 0 }},
 	{"close-linger", "333ms", func(s *Settings) { s.CloseLinger = 333 * time.Millisecond }},
 	{"endpoint-url", "STDOUT", func(*Settings) {}},
-	{"endpoint-url", "file:/var/log/flows", func(s *Settings) { s.EndpointURL = Endpoint{Kind: EndpointFile, Path: "/var/log/flows"} }},
+	{"endpoint-url", "file:/var/log/flows", func(s *Settings) { s.EndpointURL = Endpoint{Path: "/var/log/flows"} }},
 	{"endpoint-url", "http://brain:8000/ingest?a=b", func(s *Settings) {
-		s.EndpointURL = Endpoint{Kind: EndpointHTTP, URL: &url.URL{Scheme: "http", Host: "brain:8000", Path: "/ingest", RawQuery: "a=b"}}
+		s.EndpointURL = Endpoint{URL: &url.URL{Scheme: "http", Host: "brain:8000", Path: "/ingest", RawQuery: "a=b"}}
 	}},
 	{"batch-size", "1", func(s *Settings) { s.BatchSize = 1 }},
 	{"batch-size", "100000", func(s *Settings) { s.BatchSize = 100000 }},
@@ -251,6 +251,7 @@ func TestCommandLineErrors(t *testing.T) {
 	}{
 		"unknown command":    {[]string{"stop"}, `unexpected argument stop; see weir --help`},
 		"two commands":       {[]string{"run", "version"}, `unexpected argument version; see weir --help`},
+		"a URL by itself":    {[]string{"run", "http://me:secret@brain/i"}, `unexpected argument ***@brain/i; see weir --help`},
 		"unknown flag":       {[]string{"--colour=red"}, `unknown flag --colour; see weir --help`},
 		"mistyped flag":      {[]string{"--batchsize=1"}, `unknown flag --batchsize, did you mean "--batch-size"?; see weir --help`},
 		"flag of another":    {[]string{"--batch-size=1", "version"}, `flag --batch-size applies to the default command "run", not "version"; see weir --help`},

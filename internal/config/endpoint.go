@@ -6,27 +6,16 @@ import (
 	"strings"
 )
 
-// EndpointKind is the sort of place that events go to.
-type EndpointKind uint8
-
-// The values of EndpointKind.
-const (
-	EndpointStdout EndpointKind = iota
-	EndpointFile
-	EndpointHTTP
-)
-
-// Endpoint is where events go.
+// Endpoint is where events go: to a Brain, to a file, or, if neither is set, to standard output.
 type Endpoint struct {
-	Kind EndpointKind
-	Path string   // of EndpointFile
-	URL  *url.URL // of EndpointHTTP, scheme http or https, and a host; its user and its query may be secrets
+	Path string   // of a file
+	URL  *url.URL // of a Brain, scheme http or https, and a host; its user and its query may be secrets
 }
 
 // parseEndpoint reads "stdout", "file:PATH" (also "file:///PATH", RFC 8089), or an http or https URL.
 func parseEndpoint(text string) (Endpoint, bool) {
 	if strings.EqualFold(text, "stdout") {
-		return Endpoint{Kind: EndpointStdout}, true
+		return Endpoint{}, true
 	}
 	if path, ok := strings.CutPrefix(text, "file:"); ok {
 		if afterHost, ok := strings.CutPrefix(path, "//"); ok {
@@ -35,7 +24,7 @@ func parseEndpoint(text string) (Endpoint, bool) {
 				return Endpoint{}, false
 			}
 		}
-		return Endpoint{Kind: EndpointFile, Path: path}, path != ""
+		return Endpoint{Path: path}, path != ""
 	}
 	target, err := url.Parse(text)
 	if err != nil || (target.Scheme != "http" && target.Scheme != "https") || target.Hostname() == "" {
@@ -46,5 +35,5 @@ func parseEndpoint(text string) (Endpoint, bool) {
 			return Endpoint{}, false
 		}
 	}
-	return Endpoint{Kind: EndpointHTTP, URL: target}, true
+	return Endpoint{URL: target}, true
 }

@@ -128,7 +128,7 @@ func TestParseEndpoint(t *testing.T) {
 	} {
 		got, ok := parseEndpoint(text)
 		shown := got.Path
-		if got.Kind == EndpointHTTP && got.URL != nil {
+		if got.URL != nil {
 			shown = got.URL.Redacted()
 		}
 		if !ok || shown != want {
@@ -146,19 +146,17 @@ func FuzzEndpoint(f *testing.F) {
 		if !ok {
 			return
 		}
-		switch got.Kind {
-		case EndpointStdout:
-			if !strings.EqualFold(text, "stdout") {
-				t.Errorf("%q is standard output", text)
+		switch {
+		case got.URL != nil:
+			if got.URL.Hostname() == "" || got.URL.Scheme != "http" && got.URL.Scheme != "https" || got.Path != "" {
+				t.Errorf("%q has URL %q and path %q", text, got.URL, got.Path)
 			}
-		case EndpointFile:
-			if got.Path == "" || !strings.HasSuffix(text, got.Path) {
+		case got.Path != "":
+			if !strings.HasSuffix(text, got.Path) {
 				t.Errorf("%q has path %q", text, got.Path)
 			}
-		case EndpointHTTP:
-			if got.URL.Hostname() == "" || got.URL.Scheme != "http" && got.URL.Scheme != "https" {
-				t.Errorf("%q has URL %q", text, got.URL)
-			}
+		case !strings.EqualFold(text, "stdout"):
+			t.Errorf("%q is standard output", text)
 		}
 	})
 }

@@ -16,7 +16,7 @@ import (
 // in kebab case.
 type Settings struct {
 	Interface   Interfaces  `group:"Capture" var:"AGENT_INTERFACE" default:"auto" help:"Interfaces to watch: auto is those of the default routes, all is every one but loopback."`
-	IngressHook IngressHook `group:"Capture" var:"AGENT_INGRESS_HOOK" default:"auto" help:"Where arriving packets are counted: auto is native XDP, else TCX, else clsact, and never generic XDP by itself."`
+	IngressHook IngressHook `group:"Capture" var:"AGENT_INGRESS_HOOK" default:"auto" help:"Where arriving packets are counted: auto is native XDP on hardware, else TCX, else clsact; tc is the last two. With xdp or xdp-generic, an offloaded super-packet that a virtual interface hands over whole counts as one."`
 
 	FlowShape      FlowShape     `group:"Flows" var:"AGENT_FLOW_SHAPE" default:"flow" help:"What an event tells of: flow is one direction of a connection, connection is both."`
 	MaxFlows       uint32        `group:"Flows" var:"AGENT_MAX_FLOWS" default:"262144" min:"1024" max:"16777216" help:"Connections that the kernel's map has room for; when it is full, those unused for longest are evicted and counted."`

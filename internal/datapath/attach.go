@@ -7,13 +7,16 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // IngressHook is the setting that says where ingress is counted.
 type IngressHook string
 
-// The values of IngressHook. Auto is native XDP, else TCX, else clsact: generic XDP copies every packet, so it is
-// never chosen by itself.
+// The values of IngressHook. Auto is native XDP on hardware, else TCX, else clsact. On virtual interfaces XDP costs more
+// than it saves: veth gives up its offloads for it, and a tap hands it super-packets whole, which then count as one. Generic
+// XDP copies packets and sees super-packets too. Both are only used if they are asked for.
 const (
 	IngressAuto       IngressHook = "auto"
 	IngressXDP        IngressHook = "xdp"
@@ -57,7 +60,7 @@ type Attachment struct {
 // Close detaches the program. An interface that is gone took its programs with it: that is no error.
 func (a *Attachment) Close() error {
 	if err := a.detach(); err != nil {
-		return fmt.Errorf("detach %s from %s %s: %w", a.Mode, a.Interface.Name, a.Side, err)
+		return fmt.Errorf("detach %s from %q %s: %w", a.Mode, a.Interface.Name, a.Side, err)
 	}
 	return nil
 }
@@ -81,8 +84,22 @@ func (d *Datapath) AttachIngress(ifi net.Interface, hook IngressHook) (*Attachme
 	case IngressTC:
 		return attachFirst(ifi, Ingress, tc)
 	default:
-		return attachFirst(ifi, Ingress, append([]way{xdp}, tc...))
+		return attachFirst(ifi, Ingress, append([]way{onHardware(ifi, xdp)}, tc...))
 	}
+}
+
+// onHardware refuses a way to interfaces that are made by software, of which netlink knows the kind.
+func onHardware(ifi net.Interface, w way) way {
+	return way{w.mode, func() (func() error, error) {
+		l, err := netlink.LinkByIndex(ifi.Index)
+		if err != nil {
+			return nil, fmt.Errorf("find the interface's kind: %w", err)
+		}
+		if kind := l.Type(); kind != "device" {
+			return nil, fmt.Errorf("not by itself on a virtual interface (%s)", kind)
+		}
+		return w.attach()
+	}}
 }
 
 // AttachEgress has the packets counted that the interface sends.
@@ -107,7 +124,7 @@ func attachFirst(ifi net.Interface, side Side, ways []way) (*Attachment, error) 
 		}
 		refusals = append(refusals, fmt.Errorf("%s: %w", w.mode, err))
 	}
-	return nil, fmt.Errorf("attach to %s %s: %w", ifi.Name, side, errors.Join(refusals...))
+	return nil, fmt.Errorf("attach to %q %s: %w", ifi.Name, side, errors.Join(refusals...))
 }
 
 var errNoXDPFragments = errors.New("this kernel has no XDP with fragments (Linux 5.18)")
@@ -117,6 +134,9 @@ func (d *Datapath) attachXDP(ifi net.Interface, flags link.XDPAttachFlags) (func
 		return nil, errNoXDPFragments
 	}
 	l, err := link.AttachXDP(link.XDPOptions{Program: d.xdp, Interface: ifi.Index, Flags: flags})
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, fmt.Errorf("the driver has none, or not with its present settings (auto and tc work): %w", err)
+	}
 	if err != nil {
 		return nil, err
 	}

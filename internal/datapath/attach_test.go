@@ -1,6 +1,9 @@
 package datapath
 
 import (
+	"errors"
+	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,7 +20,7 @@ func TestAttachIngress(t *testing.T) {
 		seen string
 		why  string
 	}{
-		{IngressAuto, ModeXDP, "xdp_ingress", "first choice"},
+		{IngressAuto, ModeTCX, "tc_ingress", "xdp: not by itself on a virtual interface (veth)"},
 		{IngressXDP, ModeXDP, "xdp_ingress", "as set"},
 		{IngressXDPGeneric, ModeXDPGeneric, "xdp_ingress", "as set"},
 		{IngressTC, ModeTCX, "tc_ingress", "first choice"},
@@ -35,22 +38,41 @@ func TestAttachIngress(t *testing.T) {
 	}
 }
 
-// TestAttachFallsBack says what the better mechanism answered.
-func TestAttachFallsBack(t *testing.T) {
+// TestAttachRefused names the interface and what the mechanism answered.
+func TestAttachRefused(t *testing.T) {
 	k := newKernel(t, 1024)
 	_, in := veth(t)
 	other := newKernel(t, 1024)
 	other.attach(t, in, IngressXDP) // somebody's XDP program
-	at := k.attach(t, in, IngressAuto)
-	if at.Mode != ModeTCX || !strings.Contains(at.Why, "xdp: ") || !strings.Contains(at.Why, "busy") {
-		t.Errorf("attached as %s because %q, want tcx because XDP is busy", at.Mode, at.Why)
-	}
 	err := in.Namespace.Do(func() error {
 		_, err := k.AttachIngress(netInterface(in), IngressXDP)
 		return err
 	})
-	if err == nil || !strings.Contains(err.Error(), "in ingress: xdp:") {
-		t.Errorf("error %v, want one that names the interface and the mechanism", err)
+	if err == nil || !strings.Contains(err.Error(), `"in" ingress: xdp:`) || !strings.Contains(err.Error(), "busy") {
+		t.Errorf("error %v, want one that names the interface, the mechanism and the cause", err)
+	}
+}
+
+// TestAttachFirst takes the first way that works, and says why not the ones before it.
+func TestAttachFirst(t *testing.T) {
+	detached := false
+	refuse := func(mode Mode, why string) way {
+		return way{mode, func() (func() error, error) { return nil, errors.New(why) }}
+	}
+	accept := func(mode Mode) way {
+		return way{mode, func() (func() error, error) { return func() error { detached = true; return nil }, nil }}
+	}
+	ifi := net.Interface{Name: "eth0"}
+	at, err := attachFirst(ifi, Ingress, []way{refuse(ModeXDP, "busy"), accept(ModeTCX), accept(ModeClsact)})
+	if err != nil || at.Mode != ModeTCX || at.Why != "xdp: busy" {
+		t.Errorf("attached %+v, %v, want tcx because xdp is busy", at, err)
+	}
+	if err := at.Close(); err != nil || !detached {
+		t.Errorf("detached %t, %v", detached, err)
+	}
+	_, err = attachFirst(ifi, Egress, []way{refuse(ModeTCX, "too old"), refuse(ModeClsact, "no such device")})
+	if want := `attach to "eth0" egress: tcx: too old` + "\nclsact: no such device"; err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
 	}
 }
 
@@ -104,6 +126,51 @@ func TestClsact(t *testing.T) {
 			return err
 		})
 	}
+}
+
+// TestClsactAfterAKill replaces the filter that a killed weir left, and leaves the filters of others alone.
+func TestClsactAfterAKill(t *testing.T) {
+	k, killed := newKernel(t, 1024), newKernel(t, 1024)
+	_, in := veth(t)
+	err := in.Namespace.Do(func() error {
+		if _, err := killed.qdiscs.attach(in.Index, Ingress, killed.coll.Programs[kernelProgTcIngress]); err != nil {
+			return err
+		}
+		foreign := newFilter(in.Index, Ingress, killed.coll.Programs[kernelProgTcIngress])
+		foreign.Name, foreign.Handle = "foreign", 1<<20
+		if err := netlink.FilterAdd(foreign); err != nil {
+			return err
+		}
+		detach, err := k.qdiscs.attach(in.Index, Ingress, k.coll.Programs[kernelProgTcIngress])
+		if err != nil {
+			return err
+		}
+		for _, want := range [][]string{{"foreign", "weir"}, {"foreign"}} {
+			if got := filterNames(t, in); !slices.Equal(got, want) {
+				t.Errorf("filters %v, want %v", got, want)
+			}
+			if err := detach(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func filterNames(t *testing.T, l *testnet.Link) (names []string) {
+	t.Helper()
+	filters, err := l.Namespace.Netlink.FilterList(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: l.Index}}, parent(Ingress))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range filters {
+		names = append(names, f.(*netlink.BpfFilter).Name)
+	}
+	slices.Sort(names)
+	return names
 }
 
 // TestDetachFromLostInterface is no error.

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// filterName tells weir's filters from others.
 const filterName = "weir"
 
 // qdiscs attaches programs through the clsact qdisc, and remembers on which interfaces it made the qdisc itself: only
@@ -27,22 +28,43 @@ func (q *qdiscs) attach(ifindex int, side Side, prog *ebpf.Program) (func() erro
 	if err := q.ensure(ifindex); err != nil {
 		return nil, err
 	}
-	filter := &netlink.BpfFilter{
+	err := removeFilters(ifindex, side) // what a weir left that was killed
+	if err == nil {
+		err = netlink.FilterAdd(newFilter(ifindex, side, prog))
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("add the filter: %w", err), q.release(ifindex))
+	}
+	return func() error { return q.detach(ifindex, side) }, nil
+}
+
+// newFilter makes a filter that comes before those of lower priority; the kernel finds it a handle of its own.
+func newFilter(ifindex int, side Side, prog *ebpf.Program) *netlink.BpfFilter {
+	return &netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{
-			LinkIndex: ifindex,
-			Parent:    parent(side),
-			Handle:    1,
-			Protocol:  unix.ETH_P_ALL,
-			Priority:  1,
+			LinkIndex: ifindex, Parent: parent(side), Protocol: unix.ETH_P_ALL, Priority: 1,
 		},
 		Fd:           prog.FD(),
 		Name:         filterName,
 		DirectAction: true,
 	}
-	if err := netlink.FilterAdd(filter); err != nil {
-		return nil, errors.Join(fmt.Errorf("add the filter: %w", err), q.release(ifindex))
+}
+
+// removeFilters removes the filters on one side of an interface that have weir's name.
+func removeFilters(ifindex int, side Side) error {
+	filters, err := netlink.FilterList(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}, parent(side))
+	if err != nil {
+		return fmt.Errorf("list the filters: %w", err)
 	}
-	return func() error { return q.detach(filter) }, nil
+	for _, f := range filters {
+		if bpf, ok := f.(*netlink.BpfFilter); !ok || bpf.Name != filterName {
+			continue
+		}
+		if err := netlink.FilterDel(f); err != nil && !gone(err) {
+			return fmt.Errorf("remove the filter: %w", err)
+		}
+	}
+	return nil
 }
 
 func parent(side Side) uint32 {
@@ -74,13 +96,13 @@ func (q *qdiscs) ensure(ifindex int) error {
 	return nil
 }
 
-func (q *qdiscs) detach(filter *netlink.BpfFilter) error {
+func (q *qdiscs) detach(ifindex int, side Side) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err := netlink.FilterDel(filter); err != nil && !gone(err) {
-		return fmt.Errorf("remove the filter: %w", err)
+	if err := removeFilters(ifindex, side); err != nil && !gone(err) {
+		return err
 	}
-	return q.release(filter.LinkIndex)
+	return q.release(ifindex)
 }
 
 // release removes the qdisc if weir made it and no filter is left on it.
@@ -88,14 +110,9 @@ func (q *qdiscs) release(ifindex int) error {
 	if !q.made[ifindex] {
 		return nil
 	}
-	link, err := netlink.LinkByIndex(ifindex)
-	if err != nil {
-		delete(q.made, ifindex)
-		return nil // the interface is gone, and its qdisc with it
-	}
 	for _, side := range []Side{Ingress, Egress} {
-		filters, err := netlink.FilterList(link, parent(side))
-		if err != nil {
+		filters, err := netlink.FilterList(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}, parent(side))
+		if err != nil && !gone(err) {
 			return fmt.Errorf("list the filters: %w", err)
 		}
 		if len(filters) > 0 {

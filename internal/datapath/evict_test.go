@@ -33,8 +33,8 @@ func TestEviction(t *testing.T) {
 	if got := handedOver + audit.EvictedFlows; got != flows {
 		t.Errorf("%d handed over and %d evicted, together %d, want %d", handedOver, audit.EvictedFlows, got, flows)
 	}
-	if audit.Evicted.Packets != audit.EvictedFlows || audit.Unaccounted != 0 {
-		t.Errorf("evicted %d flows with %+v, unaccounted %d", audit.EvictedFlows, audit.Evicted, audit.Unaccounted)
+	if audit.Evicted.Packets != audit.EvictedFlows || audit.UnaccountedPackets != 0 {
+		t.Errorf("evicted %d flows with %+v, unaccounted %d", audit.EvictedFlows, audit.Evicted, audit.UnaccountedPackets)
 	}
 	_, bytes := generator.Sent()
 	if got := after.Exported.Bytes + audit.Evicted.Bytes; got != bytes {

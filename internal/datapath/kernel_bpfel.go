@@ -41,11 +41,11 @@ type kernelFlowEntry struct {
 		_        structs.HostLayout
 		Packets  uint64
 		Bytes    uint64
-		FirstNs  uint64
 		LastNs   uint64
 		Owner    uint64
 		TcpFlags uint32
 		Pad      uint32
+		FirstNs  uint64
 	}
 	State uint32
 	Pad   uint32

@@ -192,6 +192,8 @@ func TestUncounted(t *testing.T) {
 		{"IPv4 header longer than the frame", change(testnet.UDP("10.0.0.1:1", "10.0.0.2:2", 0), 14, 0x4f), "malformed"},
 		{"IPv4 total length less than its header", change(udp4, 17, 19), "malformed"},
 		{"IPv4 total length ends in the UDP header", change(udp4, 17, 27), "malformed"},
+		{"IPv4 total length ends at its header, behind it is padding", change(udp4, 17, 20), "malformed"},
+		{"TCP header longer than the payload", change(testnet.TCP("10.0.0.1:1", "10.0.0.2:2", testnet.ACK, 0), 14+20+12, 0xf0), "malformed"},
 		{"IPv6 says version 4", change(udp6, 14, 0x40), "malformed"},
 		{"IPv6 payload ends in the UDP header", change(udp6, 19, 7), "malformed"},
 		{"TCP header of 16 bytes", change(tcp4, 14+20+12, 0x40), "malformed"},

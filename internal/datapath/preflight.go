@@ -94,7 +94,7 @@ func preflight() error {
 
 // haveXDPFragments says whether the kernel takes XDP programs that see frames in fragments (Linux 5.18).
 func haveXDPFragments() bool {
-	return features.HaveProgramHelper(ebpf.XDP, asm.FnXdpGetBuffLen) == nil
+	return !errors.Is(features.HaveProgramHelper(ebpf.XDP, asm.FnXdpGetBuffLen), ebpf.ErrNotSupported)
 }
 
 // explain puts the usual cause in front of a kernel's refusal to load.

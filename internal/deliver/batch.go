@@ -12,6 +12,11 @@ type Batch struct {
 	Events int
 }
 
+// beginning returns the part of b that is in lines, the first of its own.
+func (b *Batch) beginning(lines []byte) *Batch {
+	return &Batch{ID: b.ID, Lines: lines, Events: bytes.Count(lines, []byte{'\n'})}
+}
+
 // flight is a batch that is being delivered, and how far it came, so that a retry resumes where the last try ended.
 type flight struct {
 	*Batch
@@ -24,10 +29,10 @@ func newFlight(b *Batch) *flight {
 	return &flight{Batch: b, rest: b.Lines, left: b.Events}
 }
 
-// unit returns what is to be sent next: the whole batch, or, where single, its first open event under a key of its own.
+// unit returns what is to be sent next: all that is open, or, where single, its first event under a key of its own.
 func (f *flight) unit(single bool) *Batch {
 	if !single {
-		return f.Batch
+		return &Batch{ID: f.ID, Lines: f.rest, Events: f.left}
 	}
 	return &Batch{
 		ID:     f.ID + "-" + strconv.Itoa(f.Events-f.left),

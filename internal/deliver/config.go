@@ -22,7 +22,7 @@ type Config struct {
 	Compression   Compression   // of HTTP bodies
 	QueueMaxBytes int64         // bound on all that is held, uncompressed, a batch being sent included
 
-	RequestTimeout time.Duration // from dialling to the head of the answer
+	RequestTimeout time.Duration // from dialling to the head of the answer, redirects included
 	UserAgent      string
 }
 
@@ -90,20 +90,14 @@ func (c *Config) sink(m *metrics) (sink, string, error) {
 	}
 }
 
-// where names the place that events go to, without what may be a secret.
+// where names the place that events go to, without what may be a secret: the path and the query of a URL may be.
 func (c *Config) where() string {
 	switch {
-	case c.URL == nil && c.Path == "":
-		return "stdout"
-	case c.URL == nil:
+	case c.URL != nil:
+		return (&url.URL{Scheme: c.URL.Scheme, Host: c.URL.Host}).String()
+	case c.Path != "":
 		return c.Path
+	default:
+		return "stdout"
 	}
-	shown := url.URL{Scheme: c.URL.Scheme, Host: c.URL.Host, Path: c.URL.Path}
-	if c.URL.User != nil {
-		shown.User = url.User("xxxxx")
-	}
-	if c.URL.RawQuery != "" {
-		shown.RawQuery = "xxxxx"
-	}
-	return shown.String()
 }

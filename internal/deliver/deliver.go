@@ -21,9 +21,9 @@ import (
 type sink interface {
 	open() error
 
-	// send returns nil if all of the batch was accepted, a *RetryableError or a *RefusedError if nothing of it was.
-	// After errArrayRefused single has a new answer. Any other error means that there is no more sending.
-	// It does not use the batch after it has returned, unless ctx is done.
+	// send returns nil if all of the batch was accepted, a *retryableError or a *refusedError if nothing of it was. After
+	// errArrayRefused single has a new answer. Any other error means that there is no more sending. If the beginning of
+	// the batch was accepted, the error is within a *partialError.
 	send(ctx context.Context, b *Batch) error
 
 	// single says that a batch must hold one event. Once true it stays true.
@@ -32,7 +32,7 @@ type sink interface {
 	close() error
 }
 
-// Deliverer takes events by Add and sends them in Run.
+// Deliverer takes events by Add and sends them in Run, after Open.
 type Deliverer struct {
 	queue   *queue
 	sink    sink
@@ -64,8 +64,24 @@ func New(cfg Config, log *zap.Logger, reg prometheus.Registerer) (*Deliverer, er
 	return &Deliverer{queue: q, sink: s, where: cfg.where(), target: target, metrics: m, health: h, log: log}, nil
 }
 
-// Add encodes an event into the batch being filled. It does not wait for the network and does not keep e. After Close,
-// or once Run has returned, the event is dropped. Add may run beside Run.
+// Open opens what events are written to, and fails at once if that cannot be done. It is called once, before Run, which
+// closes it again: if there is nothing to run after all, call Run with a context that is done.
+func (d *Deliverer) Open() error {
+	if err := d.sink.open(); err != nil {
+		return fmt.Errorf("start delivery: %w", err)
+	}
+	d.log.Info("delivery opened", zap.String("endpoint", d.where))
+	return nil
+}
+
+// Add encodes an event into the batch being filled, and does not keep e. It may run beside Run.
+//
+// If the queue is full, Add waits for room as long as delivery makes progress, so a Brain that is slower than the
+// kernel slows the caller to its own pace, and the kernel's map holds the rest. Once nothing has been accepted for 5
+// seconds (a delivery that had nothing to send counts them from the first event, and has none left if its first send
+// fails), Add no longer waits, and drops the oldest events in favour of new ones, until something is accepted again.
+//
+// After Close, or once Run has returned, Add never waits, and the event is dropped.
 func (d *Deliverer) Add(e *flow.Event) {
 	if evicted := d.queue.add(e); evicted > 0 {
 		d.health.evicted(evicted)
@@ -78,25 +94,23 @@ func (d *Deliverer) Close() {
 	d.queue.close()
 }
 
-// Status says whether events get through, and why not. The reason holds no secrets and nothing unprintable.
+// Status says whether events get through, and why not. They do not if for 10 seconds, since the beginning of a send,
+// nothing was accepted: it has had no answer, or it and all later ones failed or were refused. A refusal is forgotten a
+// minute after the last one, as nothing is left to be accepted. The reason holds no secrets and nothing unprintable.
 func (d *Deliverer) Status() (ok bool, reason string) {
 	return d.health.status()
 }
 
-// Run sends until Close was called and nothing is held, or until ctx is done, and returns nil. What is held then is
-// dropped for the reason shutdown. It returns an error if the sink cannot be opened or is gone for good. Run may be
+// Run sends until Close was called and nothing is held, or until ctx is done, closes what Open opened and returns nil.
+// What is held then is dropped for the reason shutdown. It returns an error if the sink is gone for good. Run may be
 // called once.
 func (d *Deliverer) Run(ctx context.Context) (err error) {
 	defer d.abandon()
-	if err := d.sink.open(); err != nil {
-		return fmt.Errorf("open %s: %w", d.target, err)
-	}
 	defer func() {
 		if closeErr := d.sink.close(); closeErr != nil {
 			err = errors.Join(err, fmt.Errorf("close %s: %w", d.target, closeErr))
 		}
 	}()
-	d.log.Info("delivery starts", zap.String("endpoint", d.where))
 	closing := d.queue.closing
 	for ctx.Err() == nil {
 		f, idle, drained := d.queue.next()
@@ -108,15 +122,15 @@ func (d *Deliverer) Run(ctx context.Context) (err error) {
 			continue
 		}
 		err := d.deliver(ctx, f)
-		d.queue.release()
+		d.queue.release(err != nil)
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
-		retry, ok := errors.AsType[*RetryableError](err)
+		retry, ok := errors.AsType[*retryableError](err)
 		if !ok {
 			return fmt.Errorf("deliver to %s: %w", d.target, err)
 		}
-		wait := d.backoff.next(retry.After)
+		wait := d.backoff.next(retry.after)
 		d.metrics.retries[retry.cause].Inc()
 		d.health.failed(err, wait)
 		if pause(ctx, wait, closing) {
@@ -131,8 +145,12 @@ func (d *Deliverer) Run(ctx context.Context) (err error) {
 func (d *Deliverer) deliver(ctx context.Context, f *flight) error {
 	for f.left > 0 {
 		unit := f.unit(d.sink.single())
+		d.health.sending()
 		err := d.sink.send(ctx, unit)
-		refused, isRefused := errors.AsType[*RefusedError](err)
+		if partial, ok := errors.AsType[*partialError](err); ok {
+			d.queue.accept(f, unit.beginning(partial.accepted))
+		}
+		refused, isRefused := errors.AsType[*refusedError](err)
 		switch {
 		case err == nil:
 			d.queue.accept(f, unit)

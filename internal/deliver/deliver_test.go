@@ -24,7 +24,7 @@ func newFake(t *testing.T, cfg Config) (*Deliverer, *fakeSink) {
 }
 
 func serverError() error {
-	return &RetryableError{Err: errors.New("the database is locked"), cause: causeServerError}
+	return &retryableError{err: errors.New("the database is locked"), cause: causeServerError}
 }
 
 func TestBatchesBySizeAndInterval(t *testing.T) {
@@ -123,7 +123,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		var at []time.Time
 		s.answer = func(context.Context, *Batch) error {
 			if at = append(at, time.Now()); len(at) == 1 {
-				return &RetryableError{Err: errors.New("busy"), After: asked, cause: causeThrottled}
+				return &retryableError{err: errors.New("busy"), after: asked, cause: causeThrottled}
 			}
 			return nil
 		}
@@ -147,7 +147,7 @@ func TestCloseCutsOneWaitShort(t *testing.T) {
 		var tries atomic.Int64
 		s.answer = func(context.Context, *Batch) error {
 			if tries.Add(1) <= 2 {
-				return &RetryableError{Err: errors.New("busy"), After: time.Minute, cause: causeThrottled}
+				return &retryableError{err: errors.New("busy"), after: time.Minute, cause: causeThrottled}
 			}
 			return nil
 		}
@@ -176,7 +176,7 @@ func TestShutdownDropsAndCounts(t *testing.T) {
 		{"while waiting for a retry", func(context.Context, *Batch) error { return serverError() }},
 		{"while sending", func(ctx context.Context, _ *Batch) error {
 			<-ctx.Done()
-			return &RetryableError{Err: ctx.Err(), cause: causeConnection}
+			return &retryableError{err: ctx.Err(), cause: causeConnection}
 		}},
 	}
 	for _, test := range tests {
@@ -204,20 +204,37 @@ func TestShutdownDropsAndCounts(t *testing.T) {
 
 func TestSinkGoneEndsRun(t *testing.T) {
 	gone := errors.New("broken pipe")
-	tests := map[string]*fakeSink{
-		"open standard output: broken pipe":       {opened: gone},
-		"deliver to standard output: broken pipe": {answer: func(context.Context, *Batch) error { return gone }},
+	d, s := newFake(t, testConfig())
+	s.answer = func(context.Context, *Batch) error { return gone }
+	addEvents(d, 0, 15)
+	err := d.Run(t.Context())
+	if !errors.Is(err, gone) || err.Error() != "deliver to standard output: broken pipe" {
+		t.Errorf("Run: %v", err)
 	}
-	for want, sink := range tests {
-		d, _ := newTest(t, testConfig())
-		d.sink = sink
-		addEvents(d, 0, 15)
-		err := d.Run(t.Context())
-		if !errors.Is(err, gone) || err.Error() != want {
-			t.Errorf("Run: %v, want %q", err, want)
-		}
-		wantBooks(t, d, books{shutdown: 15, batchDropped: 2})
+	wantBooks(t, d, books{shutdown: 15, batchDropped: 2})
+}
+
+func TestOpenFails(t *testing.T) {
+	d, s := newFake(t, testConfig())
+	s.opened = errors.New("no such file")
+	if err := d.Open(); !errors.Is(err, s.opened) || err.Error() != "start delivery: no such file" {
+		t.Errorf("Open: %v", err)
 	}
+}
+
+// A start that fails after Open has the sink closed again.
+func TestRunThatIsOverBeforeItBegins(t *testing.T) {
+	d, s := newFake(t, testConfig())
+	if err := d.Open(); err != nil {
+		t.Fatal(err)
+	}
+	addEvents(d, 0, 10)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := d.Run(ctx); err != nil || !s.closed || len(s.tried) > 0 {
+		t.Errorf("Run: %v, closed %v, tried %v", err, s.closed, s.tried)
+	}
+	wantBooks(t, d, books{shutdown: 10, batchDropped: 1})
 }
 
 func TestRefusedBatchDoesNotBlock(t *testing.T) {
@@ -225,7 +242,7 @@ func TestRefusedBatchDoesNotBlock(t *testing.T) {
 		d, s := newFake(t, testConfig())
 		s.answer = func(_ context.Context, b *Batch) error {
 			if strings.Contains(string(b.Lines), `"interface":"0"`) {
-				return &RefusedError{Err: errors.New("no"), reason: reasonTooLarge}
+				return &refusedError{err: errors.New("no"), reason: reasonTooLarge}
 			}
 			return nil
 		}
@@ -247,7 +264,7 @@ func TestSingleSettlesEachEvent(t *testing.T) {
 		s.answer = func(_ context.Context, b *Batch) error {
 			switch sequences, _ := readLines(b.Lines); {
 			case sequences[0] == 4:
-				return &RefusedError{Err: errors.New("no"), reason: reasonRejected}
+				return &refusedError{err: errors.New("no"), reason: reasonRejected}
 			case sequences[0] == 6 && locked > 0:
 				locked--
 				return serverError()
@@ -300,7 +317,7 @@ func TestStatusAndLog(t *testing.T) {
 		var up atomic.Bool
 		s.answer = func(context.Context, *Batch) error {
 			if !up.Load() {
-				return &RetryableError{Err: errors.New("connection refused\x1b[2J\n"), cause: causeConnection}
+				return &retryableError{err: errors.New("connection refused\x1b[2J\n"), cause: causeConnection}
 			}
 			return nil
 		}

@@ -8,21 +8,11 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// encoder makes request bodies out of batches. It reuses its buffers: what encode returned is overwritten by the next
-// call.
+// encoder makes request bodies out of batches. It keeps its compressor, whose tables are large, and no bodies: the
+// transport may read one after its answer came.
 type encoder struct {
-	gzip   *gzip.Writer  // nil unless chosen
-	zstd   *zstd.Encoder // nil unless chosen
-	framed []byte
-	packed appender
-}
-
-// appender is an io.Writer onto a slice.
-type appender []byte
-
-func (a *appender) Write(p []byte) (int, error) {
-	*a = append(*a, p...)
-	return len(p), nil
+	gzip *gzip.Writer  // nil unless chosen
+	zstd *zstd.Encoder // nil unless chosen
 }
 
 func newEncoder(c Compression) (*encoder, error) {
@@ -46,8 +36,7 @@ func (e *encoder) encode(b *Batch, format Format) ([]byte, error) {
 	body := b.Lines
 	switch format {
 	case FormatAuto, FormatArray:
-		e.framed = appendArray(e.framed[:0], b.Lines)
-		body = e.framed
+		body = array(b.Lines)
 	case FormatSingle:
 		body = bytes.TrimSuffix(b.Lines, []byte{'\n'})
 	}
@@ -55,38 +44,34 @@ func (e *encoder) encode(b *Batch, format Format) ([]byte, error) {
 	case e.gzip != nil:
 		return e.gzipped(body)
 	case e.zstd != nil:
-		e.packed = e.zstd.EncodeAll(body, e.packed[:0])
-		return e.packed, nil
+		return e.zstd.EncodeAll(body, make([]byte, 0, len(body)/8)), nil // about what it packs to
 	}
 	return body, nil
 }
 
 func (e *encoder) gzipped(body []byte) ([]byte, error) {
-	e.packed = e.packed[:0]
-	e.gzip.Reset(&e.packed)
+	var packed bytes.Buffer
+	e.gzip.Reset(&packed)
 	if _, err := e.gzip.Write(body); err != nil {
 		return nil, fmt.Errorf("gzip a batch: %w", err)
 	}
 	if err := e.gzip.Close(); err != nil {
 		return nil, fmt.Errorf("gzip a batch: %w", err)
 	}
-	return e.packed, nil
+	return packed.Bytes(), nil
 }
 
-// appendArray appends lines as one JSON array. A newline within a JSON string is escaped, so every newline ends an
-// object.
-func appendArray(dst, lines []byte) []byte {
-	dst = append(dst, '[')
-	rest := len(dst)
-	dst = append(dst, lines...)
-	for {
-		i := bytes.IndexByte(dst[rest:], '\n')
+// array returns lines as one JSON array. A newline within a JSON string is escaped, so every newline ends an object.
+func array(lines []byte) []byte {
+	a := append([]byte{'['}, lines...)
+	for rest := a; ; {
+		i := bytes.IndexByte(rest, '\n')
 		if i < 0 {
 			break
 		}
-		rest += i
-		dst[rest] = ','
+		rest[i] = ','
+		rest = rest[i+1:]
 	}
-	dst[len(dst)-1] = ']'
-	return dst
+	a[len(a)-1] = ']'
+	return a
 }

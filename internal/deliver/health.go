@@ -13,6 +13,7 @@ import (
 const (
 	logInterval  = time.Minute      // between two log entries on the same trouble
 	unreadyAfter = 10 * time.Second // of failing; a Brain whose database is locked for a moment is no news
+	staleAfter   = time.Minute      // of no more sends, a refusal is no news either
 	maxErrorText = 512              // bytes
 )
 
@@ -22,59 +23,85 @@ type health struct {
 	target string
 	held   func() (bytes int64, events int)
 
-	mu        sync.Mutex
-	since     time.Time // of the first failure after the last success; zero while all is well
-	cause     string    // of the latest failure
-	announced bool      // this failing was logged, so its end will be
+	mu        sync.Mutex // not held while logging: the log may block
+	since     time.Time  // the beginning of the first send after the last success; zero if there was none
+	cause     string     // why the latest send since then failed; empty while the first one goes on
+	refusal   time.Time  // of the last answer that was a refusal; zero if a send has failed otherwise since
+	announced bool       // this failing was logged, so its end will be
 	failures  throttle
 	refusals  throttle
 	evictions throttle
 }
 
-// failed notes a try that will be repeated after wait.
+// sending notes that a send begins.
+func (h *health) sending() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if now := time.Now(); h.since.IsZero() || h.stale(now) {
+		h.since, h.cause, h.refusal = now, "", time.Time{}
+	}
+}
+
+// stale says that the last that was heard is a refusal, long ago. Nothing is waiting for another answer.
+func (h *health) stale(now time.Time) bool {
+	return !h.refusal.IsZero() && now.Sub(h.refusal) >= staleAfter
+}
+
+// failed notes a send that will be repeated after wait.
 func (h *health) failed(err error, wait time.Duration) {
-	h.trouble(&h.failures, 1, err, "delivery fails, will be retried", zap.Duration("retry_in", wait))
+	if fields := h.trouble(&h.failures, 1, err, time.Time{}); fields != nil {
+		h.log.Warn("delivery fails, will be retried", append(fields, zap.Duration("retry_in", wait))...)
+	}
 }
 
 // refused notes events that were given up.
 func (h *health) refused(err error, events int) {
-	h.trouble(&h.refusals, events, err, "events refused, given up")
+	if fields := h.trouble(&h.refusals, events, err, time.Now()); fields != nil {
+		h.log.Warn("events refused, given up", fields...)
+	}
 }
 
-func (h *health) trouble(t *throttle, weight int, err error, message string, fields ...zap.Field) {
+// trouble returns what to log, or nil if nothing is.
+func (h *health) trouble(t *throttle, weight int, err error, refusal time.Time) []zap.Field {
+	_, queued := h.held()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.cause, h.refusal = printable(err.Error()), refusal
 	now := time.Now()
-	if h.since.IsZero() {
-		h.since = now
-	}
-	h.cause = printable(err.Error())
 	count, ok := t.allow(now, weight)
 	if !ok {
-		return
+		return nil
 	}
 	h.announced = true
-	_, queued := h.held()
-	h.log.Warn(message, append(fields, zap.String("error", h.cause), zap.Int("since_last_report", count),
-		zap.Duration("failing_for", now.Sub(h.since)), zap.Int("queued_events", queued))...)
+	return []zap.Field{
+		zap.String("error", h.cause), zap.Int("since_last_report", count),
+		zap.Duration("failing_for", now.Sub(h.since)), zap.Int("queued_events", queued),
+	}
 }
 
 // accepted notes a success.
 func (h *health) accepted() {
+	if failed, announced := h.recovered(); announced {
+		_, queued := h.held()
+		h.log.Info("delivery works again", zap.Duration("failed_for", failed), zap.Int("queued_events", queued))
+	}
+}
+
+// recovered returns how long there was no success, and whether that was logged.
+func (h *health) recovered() (failed time.Duration, announced bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.announced {
-		_, queued := h.held()
-		h.log.Info("delivery works again", zap.Duration("failed_for", time.Since(h.since)), zap.Int("queued_events", queued))
-	}
-	h.since, h.announced = time.Time{}, false
+	failed, announced = time.Since(h.since), h.announced
+	h.since, h.cause, h.refusal, h.announced = time.Time{}, "", time.Time{}, false
+	return failed, announced
 }
 
 // evicted notes events dropped for want of room.
 func (h *health) evicted(events int) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if count, ok := h.evictions.allow(time.Now(), events); ok {
+	count, ok := h.evictions.allow(time.Now(), events)
+	h.mu.Unlock()
+	if ok {
 		h.log.Warn("delivery queue full, oldest events dropped", zap.Int("events_since_last_report", count))
 	}
 }
@@ -82,12 +109,17 @@ func (h *health) evicted(events int) {
 func (h *health) status() (ok bool, reason string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.since.IsZero() {
+	now := time.Now()
+	failing := now.Sub(h.since)
+	ok = h.since.IsZero() || h.stale(now) || failing < unreadyAfter
+	switch {
+	case h.since.IsZero(), h.stale(now), ok && h.cause == "":
 		return true, "delivering"
+	case h.cause == "":
+		return false, fmt.Sprintf("%s has not answered for %s", h.target, failing.Round(time.Second))
+	default:
+		return ok, fmt.Sprintf("%s has not accepted anything for %s: %s", h.target, failing.Round(time.Second), h.cause)
 	}
-	failing := time.Since(h.since)
-	reason = fmt.Sprintf("%s has not accepted anything for %s: %s", h.target, failing.Round(time.Second), h.cause)
-	return failing < unreadyAfter, reason
 }
 
 // throttle lets one log entry through per logInterval and counts for those it holds back.

@@ -1,8 +1,16 @@
 package deliver
 
 import (
+	"context"
+	"errors"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 func TestPrintable(t *testing.T) {
@@ -22,4 +30,102 @@ func TestPrintable(t *testing.T) {
 			t.Errorf("printable(%q) = %s, want %s", text, got, want)
 		}
 	}
+}
+
+// A send without an answer is no news for a while, and then is.
+func TestStatusOfAHangingSend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, s := newFake(t, testConfig())
+		s.answer = func(ctx context.Context, _ *Batch) error {
+			select {
+			case <-time.After(30 * time.Second):
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		r := run(d)
+		time.Sleep(time.Hour)
+		wantStatus(t, d, true, "delivering")
+		addEvents(d, 0, 10)
+		time.Sleep(9 * time.Second)
+		wantStatus(t, d, true, "delivering")
+		time.Sleep(time.Second)
+		wantStatus(t, d, false, "standard output has not answered for 10s")
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		wantStatus(t, d, true, "delivering")
+		d.Close()
+		r.wait(t)
+	})
+}
+
+// A Brain that refuses is not ready, and an agent that has nothing more for it is.
+func TestStatusAfterRefusals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, s := newFake(t, testConfig())
+		s.answer = func(context.Context, *Batch) error {
+			return &refusedError{err: errors.New("401"), reason: reasonUnauthorized}
+		}
+		r := run(d)
+		for range 4 {
+			addEvents(d, 0, 10)
+			time.Sleep(20 * time.Second)
+		}
+		wantStatus(t, d, false, "standard output has not accepted anything for 1m20s: 401")
+		time.Sleep(staleAfter - 20*time.Second - time.Millisecond)
+		wantStatus(t, d, false, "standard output has not accepted anything for 2m0s: 401")
+		time.Sleep(time.Millisecond)
+		wantStatus(t, d, true, "delivering")
+		time.Sleep(time.Hour)
+		addEvents(d, 0, 10)
+		synctest.Wait()
+		wantStatus(t, d, true, "standard output has not accepted anything for 0s: 401")
+		d.Close()
+		r.wait(t)
+	})
+}
+
+// blockingLog never ends a Write until it is told to.
+type blockingLog struct {
+	zapcore.Core
+	entered, release chan struct{}
+}
+
+func (l blockingLog) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	return c.AddCore(e, l)
+}
+
+func (l blockingLog) Write(zapcore.Entry, []zapcore.Field) error {
+	l.entered <- struct{}{}
+	<-l.release
+	return nil
+}
+
+func TestBlockedLogBlocksNoOther(t *testing.T) {
+	log := blockingLog{zapcore.NewNopCore(), make(chan struct{}), make(chan struct{})}
+	held := func() (int64, int) { return 0, 0 }
+	h := &health{log: zap.New(log), held: held, announced: true}
+	h.sending()
+	var logging, asking sync.WaitGroup
+	for _, report := range []func(){
+		func() { h.failed(errors.New("no"), 0) },
+		func() { h.evicted(1) },
+		h.accepted,
+		func() { h.refused(errors.New("no"), 1) },
+	} {
+		logging.Go(report)
+		<-log.entered
+		asking.Go(func() { h.status() })
+		answered := make(chan struct{})
+		go func() { asking.Wait(); close(answered) }()
+		select {
+		case <-answered:
+		case <-time.After(10 * time.Second):
+			t.Error("Status waits for the log")
+		}
+	}
+	close(log.release)
+	logging.Wait()
+	asking.Wait()
 }

@@ -91,8 +91,15 @@ type running struct {
 func run(d *Deliverer) *running {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{stop: cancel, done: make(chan error, 1)}
-	go func() { r.done <- d.Run(ctx) }()
+	go func() { r.done <- openAndRun(ctx, d) }()
 	return r
+}
+
+func openAndRun(ctx context.Context, d *Deliverer) error {
+	if err := d.Open(); err != nil {
+		return err
+	}
+	return d.Run(ctx)
 }
 
 func (r *running) wait(t *testing.T) {

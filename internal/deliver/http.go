@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +21,7 @@ const (
 	maxAnswer    = 64 << 10    // bytes of an answer that are read, so that its connection can be used again
 	maxDrainTime = time.Second // that reading them may take
 	shownAnswer  = 200         // bytes of an answer that are shown
+	maxRedirects = 3           // that are followed for a batch
 )
 
 // httpSink posts batches to the Brain, one request at a time.
@@ -37,13 +40,9 @@ func newHTTPSink(cfg *Config, u *url.URL, duration prometheus.Observer) (*httpSi
 	if err != nil {
 		return nil, err
 	}
-	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: u})
-	if err != nil { // it repeats what was set, which may hold a password
-		return nil, errors.New("HTTP_PROXY, HTTPS_PROXY or NO_PROXY is not valid")
-	}
 	s := &httpSink{
 		header:    header(cfg, u),
-		transport: newTransport(proxy),
+		transport: newTransport(),
 		timeout:   cfg.RequestTimeout,
 		encoder:   enc,
 		format:    cfg.Format,
@@ -75,9 +74,9 @@ func header(cfg *Config, u *url.URL) http.Header {
 	return h
 }
 
-func newTransport(proxy *url.URL) *http.Transport {
+func newTransport() *http.Transport {
 	return &http.Transport{
-		Proxy:                  http.ProxyURL(proxy),
+		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 		TLSHandshakeTimeout:    10 * time.Second,
 		ForceAttemptHTTP2:      true,
@@ -98,43 +97,85 @@ func (s *httpSink) close() error {
 	return nil
 }
 
-// send posts b. It uses the transport and no client, so no redirect is followed and no error repeats the URL.
+// send posts b, and follows redirects within the Brain's host.
 func (s *httpSink) send(ctx context.Context, b *Batch) error {
-	encoded, err := s.encoder.encode(b, s.format)
+	body, err := s.encoder.encode(b, s.format)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	body := &payload{data: encoded}
-	defer body.revoke()
+	to := s.url
+	for hops := 0; ; hops++ {
+		response, beginning, err := s.post(ctx, to, b.ID, body)
+		if err != nil {
+			s.transport.CloseIdleConnections() // the Brain may have moved to another address
+			return retryable(err)
+		}
+		next := redirected(to, response)
+		if next == nil || hops == maxRedirects {
+			return s.judge(response, beginning)
+		}
+		to = next
+	}
+}
 
+// post makes one request and returns the answer, closed, and its beginning. It uses the transport and no client, so no
+// error repeats the URL.
+func (s *httpSink) post(ctx context.Context, to *url.URL, key string, body []byte) (*http.Response, []byte, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	start := time.Now()
-	response, err := s.transport.RoundTrip(s.request(ctx, b.ID, body))
+	response, err := s.transport.RoundTrip(s.request(ctx, to, key, body))
 	s.duration.Observe(time.Since(start).Seconds())
 	if err != nil {
-		s.transport.CloseIdleConnections() // the Brain may have moved to another address
-		return retryable(err)
+		return nil, nil, err
 	}
 	defer response.Body.Close()
 	defer time.AfterFunc(maxDrainTime, cancel).Stop()
-	return s.judge(response, readAnswer(response.Body))
+	return response, readAnswer(response.Body), nil
 }
 
-func (s *httpSink) request(ctx context.Context, key string, body *payload) *http.Request {
+func (s *httpSink) request(ctx context.Context, to *url.URL, key string, body []byte) *http.Request {
 	h := s.header.Clone()
 	// draft-ietf-httpapi-idempotency-key-header: a structured field string. With it the transport knows that it may
 	// repeat a request whose kept-alive connection was closed just then.
 	h.Set("Idempotency-Key", `"`+key+`"`)
-	r := &http.Request{
-		Method:        http.MethodPost,
-		URL:           s.url,
-		Header:        h,
-		Body:          body.reader(),
-		GetBody:       func() (io.ReadCloser, error) { return body.reader(), nil },
-		ContentLength: int64(len(body.data)),
-	}
+	reader := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	r := &http.Request{Method: http.MethodPost, URL: to, Header: h, GetBody: reader, ContentLength: int64(len(body))}
+	r.Body, _ = reader()
 	return r.WithContext(ctx)
+}
+
+// redirected returns where a request is to be repeated with its method and body (RFC 9110 sections 15.4.8 and 15.4.9),
+// and nil if it must not be: what it carries is for one host, and once encrypted stays encrypted. On that host another
+// port is another server, but for the one that speaks https.
+func redirected(from *url.URL, response *http.Response) *url.URL {
+	if response.StatusCode != http.StatusTemporaryRedirect && response.StatusCode != http.StatusPermanentRedirect {
+		return nil
+	}
+	location := response.Header.Get("Location")
+	to, err := from.Parse(location)
+	if location == "" || err != nil || !strings.EqualFold(to.Hostname(), from.Hostname()) {
+		return nil
+	}
+	upgrade := from.Scheme == "http" && to.Scheme == "https"
+	if !upgrade && (to.Scheme != from.Scheme || port(to) != port(from)) {
+		return nil
+	}
+	to.User = nil
+	return to
+}
+
+func port(u *url.URL) string {
+	switch {
+	case u.Port() != "":
+		return u.Port()
+	case u.Scheme == "https":
+		return "443"
+	default:
+		return "80"
+	}
 }
 
 func retryable(err error) error {
@@ -142,7 +183,7 @@ func retryable(err error) error {
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		cause = causeTimeout
 	}
-	return &RetryableError{Err: fmt.Errorf("post to the Brain: %w", err), cause: cause}
+	return &retryableError{err: fmt.Errorf("post to the Brain: %w", err), cause: cause}
 }
 
 // readAnswer reads a bounded part of an answer and returns its beginning. The answer's status has been read: whether
@@ -171,9 +212,9 @@ func (s *httpSink) judge(response *http.Response, beginning []byte) error {
 	err := fmt.Errorf("the Brain answered %d %s: %s", code, http.StatusText(code), strconv.Quote(string(beginning)))
 	cause, again := causeOf(code)
 	if !again {
-		return &RefusedError{Err: err, reason: reasonOf(code)}
+		return &refusedError{err: err, reason: reasonOf(code)}
 	}
-	return &RetryableError{Err: err, After: parseRetryAfter(response.Header.Get("Retry-After"), time.Now()), cause: cause}
+	return &retryableError{err: err, after: parseRetryAfter(response.Header.Get("Retry-After"), time.Now()), cause: cause}
 }
 
 // causeOf tells the statuses that a later try may change (RFC 9110 section 15.5.9, RFC 6585 section 4, RFC 9110 section

@@ -33,13 +33,17 @@ type queue struct {
 	bytes    int64     // held in all
 	events   int       // held in all
 	closed   bool
-	spares   [][]byte // buffers to fill next, at most maxSpares
+
+	room     *sync.Cond // broadcast when add may have to wait no longer; with mu
+	accepted time.Time  // the last acceptance
+	presumed time.Time  // the first event after the queue was empty; zero once a try has failed since
 }
 
-const maxSpares = 4
+// patience is how long add trusts in a delivery that accepts nothing.
+const patience = 5 * time.Second
 
 func newQueue(cfg *Config) *queue {
-	return &queue{
+	q := &queue{
 		batchSize: cfg.BatchSize,
 		interval:  cfg.SendInterval,
 		maxBytes:  cfg.QueueMaxBytes,
@@ -47,9 +51,12 @@ func newQueue(cfg *Config) *queue {
 		wake:      make(chan struct{}, 1),
 		closing:   make(chan struct{}),
 	}
+	q.room = sync.NewCond(&q.mu)
+	return q
 }
 
-// add encodes an event into the batch being filled. It returns how many events the bound made it drop.
+// add encodes an event into the batch being filled. If the queue is full it waits for room, with the event in it
+// already, or makes some: it returns how many events it dropped for that.
 func (q *queue) add(e *flow.Event) (evicted int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -59,32 +66,52 @@ func (q *queue) add(e *flow.Event) (evicted int) {
 	}
 	if q.filled == 0 {
 		q.since = time.Now()
+		if q.events == 0 {
+			q.presumed = q.since
+		}
 		q.signal() // a timer is to be set
 	}
 	before := len(q.filling)
 	q.filling = append(e.AppendJSON(q.filling), '\n')
 	q.filled++
-	q.bytes += int64(len(q.filling) - before)
+	size := int64(len(q.filling) - before)
+	q.bytes += size
 	q.events++
-	if q.filled == q.batchSize {
+	if q.filled == q.batchSize || int64(len(q.filling)) >= q.maxBytes/4 { // the oldest, which may go, is a part of all
 		q.seal()
+	}
+	if size <= q.maxBytes {
+		q.awaitRoom()
 	}
 	return q.evict()
 }
 
-// seal makes the batch being filled immutable and lets it wait. A nearly empty buffer is copied and kept, so that what
-// is held takes at most twice its length in memory.
-func (q *queue) seal() {
-	lines := q.filling
-	switch last := len(q.spares) - 1; {
-	case len(lines) <= cap(lines)/2:
-		lines = bytes.Clone(lines)
-		q.filling = q.filling[:0]
-	case last >= 0:
-		q.filling, q.spares = q.spares[last], q.spares[:last]
-	default:
-		q.filling = make([]byte, 0, cap(lines))
+// awaitRoom waits while the queue is full and delivery can be trusted: it accepted something within patience, or it was
+// idle until then and has not failed.
+func (q *queue) awaitRoom() {
+	for q.bytes > q.maxBytes && !q.closed {
+		trusted := q.accepted
+		if q.presumed.After(trusted) {
+			trusted = q.presumed
+		}
+		wait := time.Until(trusted.Add(patience))
+		if wait <= 0 {
+			return
+		}
+		timer := time.AfterFunc(wait, func() {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			q.room.Broadcast()
+		})
+		q.room.Wait()
+		timer.Stop()
 	}
+}
+
+// seal lets the batch being filled wait, in as much memory as it needs.
+func (q *queue) seal() {
+	lines := bytes.Clone(q.filling)
+	q.filling = q.filling[:0]
 	q.sequence++
 	id := q.prefix + strconv.FormatUint(q.sequence, 10)
 	q.waiting = append(q.waiting, newFlight(&Batch{ID: id, Lines: lines, Events: q.filled}))
@@ -92,7 +119,8 @@ func (q *queue) seal() {
 	q.signal()
 }
 
-// evict drops the oldest batches until the bound is kept. The one on the wire stays, as it may be delivered already.
+// evict drops the oldest batches until the bound is kept, or until there is only the one on the wire: that stays, as it
+// may be delivered already.
 func (q *queue) evict() (events int) {
 	for q.bytes > q.maxBytes {
 		var victim *flight
@@ -101,9 +129,11 @@ func (q *queue) evict() (events int) {
 			victim = q.current
 		case len(q.waiting) > 0:
 			victim = q.pop()
-		default: // what is on the wire kept the bound when it got there, so the batch being filled breaks it
+		case q.filled > 0:
 			q.seal()
 			victim = q.pop()
+		default:
+			return events
 		}
 		events += victim.left
 		q.forfeit(victim, reasonQueueFull)
@@ -140,10 +170,14 @@ func (q *queue) next() (f *flight, wait time.Duration, drained bool) {
 }
 
 // release takes the current batch off the wire: its try is over.
-func (q *queue) release() {
+func (q *queue) release(failed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.onWire = false
+	if failed {
+		q.presumed = time.Time{}
+		q.room.Broadcast()
+	}
 }
 
 // accept books a unit of f, which is current, as delivered.
@@ -151,6 +185,7 @@ func (q *queue) accept(f *flight, u *Batch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	f.delivered += u.Events
+	q.accepted = time.Now()
 	q.metrics.delivered.Add(float64(u.Events))
 	q.metrics.lastSuccess.SetToCurrentTime()
 	q.settle(f, u)
@@ -174,15 +209,13 @@ func (q *queue) settle(f *flight, u *Batch) {
 	q.bytes -= int64(len(u.Lines))
 	q.events -= u.Events
 	f.settle(u)
+	q.room.Broadcast()
 	if f.left > 0 {
 		return
 	}
 	q.metrics.batches[f.outcome()].Inc()
 	if f == q.current {
 		q.current = nil
-	}
-	if len(q.spares) < maxSpares && cap(f.Lines) > cap(q.filling)/2 {
-		q.spares = append(q.spares, f.Lines[:0])
 	}
 }
 
@@ -198,6 +231,7 @@ func (q *queue) close() {
 		q.seal()
 	}
 	q.signal()
+	q.room.Broadcast()
 	close(q.closing)
 }
 

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -110,7 +111,7 @@ func TestBooksBalance(t *testing.T) {
 		s.answer = func(context.Context, *Batch) error {
 			switch rand.IntN(20) {
 			case 0:
-				return &RefusedError{Err: errRevoked, reason: dropReason(rand.IntN(len(dropReasonNames)))}
+				return &refusedError{err: io.ErrNoProgress, reason: dropReason(rand.IntN(len(dropReasonNames)))}
 			default:
 				return nil
 			}

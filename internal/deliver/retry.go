@@ -9,30 +9,33 @@ import (
 	"time"
 )
 
-// RetryableError says that what was sent may be sent again.
-type RetryableError struct {
-	After time.Duration // not before, as the other side asked; 0 if it did not
-	Err   error
+// retryableError says that what was sent may be sent again.
+type retryableError struct {
+	after time.Duration // not before, as the other side asked; 0 if it did not
+	err   error
 	cause retryCause
 }
 
-// Error returns the text of the error within.
-func (e *RetryableError) Error() string { return e.Err.Error() }
+func (e *retryableError) Error() string { return e.err.Error() }
+func (e *retryableError) Unwrap() error { return e.err }
 
-// Unwrap returns the error within.
-func (e *RetryableError) Unwrap() error { return e.Err }
-
-// RefusedError says that what was sent will never be accepted.
-type RefusedError struct {
-	Err    error
+// refusedError says that what was sent will never be accepted.
+type refusedError struct {
+	err    error
 	reason dropReason
 }
 
-// Error returns the text of the error within.
-func (e *RefusedError) Error() string { return e.Err.Error() }
+func (e *refusedError) Error() string { return e.err.Error() }
+func (e *refusedError) Unwrap() error { return e.err }
 
-// Unwrap returns the error within.
-func (e *RefusedError) Unwrap() error { return e.Err }
+// partialError says that the first lines of what was sent were accepted, and why no more were.
+type partialError struct {
+	accepted []byte // whole lines, at least one
+	err      error
+}
+
+func (e *partialError) Error() string { return e.err.Error() }
+func (e *partialError) Unwrap() error { return e.err }
 
 // errArrayRefused says that the sink takes single events from now on.
 var errArrayRefused = errors.New("the Brain does not take arrays")

@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -14,21 +15,20 @@ type writerSink struct {
 	path string   // of the file; empty for standard output
 	file *os.File // nil for standard output
 	w    io.Writer
-
-	// A write may fail in the middle: the next try goes on behind what was written.
-	id      string // of the batch written last
-	written int    // bytes of it
-	torn    bool   // they end within a line
+	torn []byte // the line that the last write broke off in, as far as it came
 }
 
 func (s *writerSink) open() error {
 	if s.path == "" {
 		return nil
 	}
-	var err error
-	s.file, err = os.OpenFile(s.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
-	s.w = s.file
-	return err
+	// Opening a FIFO that nobody reads blocks for ever without O_NONBLOCK, and fails with ENXIO with it (fifo(7)).
+	file, err := os.OpenFile(s.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return err
+	}
+	s.file, s.w = file, file
+	return nil
 }
 
 func (s *writerSink) single() bool { return false }
@@ -44,27 +44,32 @@ func (s *writerSink) close() error {
 // must be able to stop. The goroutine ends with the write.
 func (s *writerSink) send(ctx context.Context, b *Batch) error {
 	done := make(chan error, 1)
-	go func() { done <- s.write(b) }()
+	go func() { done <- s.write(b.Lines) }()
 	select {
 	case err := <-done:
-		return judgeWrite(err)
+		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func (s *writerSink) write(b *Batch) error {
-	if s.id != b.ID {
-		if s.torn { // the batch before was given up in the middle of a line
-			if _, err := s.w.Write([]byte{'\n'}); err != nil {
-				return err
-			}
+// write goes on within the line that was broken off, if lines begin with it. They do not if its event was given up
+// meanwhile.
+func (s *writerSink) write(lines []byte) error {
+	rest, same := bytes.CutPrefix(lines, s.torn)
+	if !same {
+		if _, err := s.w.Write([]byte{'\n'}); err != nil {
+			return judgeWrite(err)
 		}
-		s.id, s.written, s.torn = b.ID, 0, false
+		s.torn = nil
 	}
-	n, err := s.w.Write(b.Lines[s.written:])
-	s.written += n
-	s.torn = s.written > 0 && b.Lines[s.written-1] != '\n'
+	n, err := s.w.Write(rest)
+	written := lines[:len(s.torn)+n]
+	whole := bytes.LastIndexByte(written, '\n') + 1
+	s.torn = written[whole:]
+	if err = judgeWrite(err); err != nil && whole > 0 {
+		return &partialError{accepted: written[:whole], err: err}
+	}
 	return err
 }
 
@@ -75,6 +80,6 @@ func judgeWrite(err error) error {
 	case errors.Is(err, syscall.EPIPE), errors.Is(err, os.ErrClosed), errors.Is(err, io.ErrClosedPipe):
 		return err // nobody reads any more, and nobody will
 	default:
-		return &RetryableError{Err: err, cause: causeWrite}
+		return &retryableError{err: err, cause: causeWrite}
 	}
 }

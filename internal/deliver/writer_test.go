@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -42,12 +43,59 @@ func TestFileIsAppendedTo(t *testing.T) {
 }
 
 func TestFileThatCannotBeOpened(t *testing.T) {
-	cfg := testConfig()
-	cfg.Path = t.TempDir()
-	d, _ := newTest(t, cfg)
-	if err := d.Run(t.Context()); !errors.Is(err, syscall.EISDIR) {
-		t.Errorf("Run: %v, want that it is a directory", err)
+	fifo := filepath.Join(t.TempDir(), "fifo") // nobody reads it
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
 	}
+	tests := map[string]syscall.Errno{
+		t.TempDir():                           syscall.EISDIR,
+		fifo:                                  syscall.ENXIO,
+		filepath.Join(t.TempDir(), "no", "f"): syscall.ENOENT,
+	}
+	for path, want := range tests {
+		cfg := testConfig()
+		cfg.Path = path
+		d, _ := newTest(t, cfg)
+		err := d.Open()
+		if text := "start delivery: open " + path + ": " + want.Error(); !errors.Is(err, want) || err.Error() != text {
+			t.Errorf("Open: %v, want %s", err, text)
+		}
+	}
+}
+
+// A FIFO that is read is as good as a file, and one whose reader leaves ends Run.
+func TestFIFO(t *testing.T) {
+	cfg := testConfig()
+	cfg.Path = filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(cfg.Path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.OpenFile(cfg.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	d, _ := newTest(t, cfg)
+	r := run(d)
+	addEvents(d, 0, 1000) // more than the pipe holds
+	content := make([]byte, 0, 1<<20)
+	for bytes.Count(content, []byte{'\n'}) < 1000 {
+		n, err := reader.Read(content[len(content):cap(content)])
+		if err != nil {
+			t.Fatal(err)
+		}
+		content = content[:len(content)+n]
+	}
+	if got, err := readLines(content); err != nil || !slices.Equal(got, sequence(0, 1000)) {
+		t.Errorf("read %d events (%v)", len(got), err)
+	}
+	eventually(t, "all delivered", func() bool { return readBooks(d).delivered == 1000 })
+	_ = reader.Close()
+	addEvents(d, 0, 10)
+	if err := <-r.done; !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("Run: %v, want a broken pipe", err)
+	}
+	wantBooks(t, d, books{delivered: 1000, shutdown: 10, batchDelivered: 100, batchDropped: 1})
 }
 
 func TestClosedStdoutEndsRun(t *testing.T) {
@@ -110,8 +158,8 @@ func TestInterruptedWriteIsResumed(t *testing.T) {
 		addEvents(d, 0, 10)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if got := readBooks(d); got.retryWrt == 0 || got.held != 10 {
-			t.Errorf("books: %+v, want write retries", got)
+		if got := readBooks(d); got.retryWrt == 0 || got.delivered != 2 || got.held != 8 {
+			t.Errorf("books: %+v, want write retries of what was not written", got)
 		}
 		disk.room = 1 << 20
 		d.Close()
@@ -122,23 +170,46 @@ func TestInterruptedWriteIsResumed(t *testing.T) {
 	})
 }
 
-// When the batch that was interrupted was pushed out meanwhile, only its torn line is lost to the reader.
+// When the rest of the batch that was interrupted is given up, what was written of it counts, and only its torn line is
+// lost to the reader.
 func TestTornLineIsEnded(t *testing.T) {
-	disk := &fullDisk{room: int(eventBytes) * 3 / 2}
-	s := &writerSink{w: disk}
-	first, second := testBatch(2), testBatch(2)
-	second.ID = "second"
-	for _, b := range []*Batch{first, second} { // no room for either
-		if _, ok := errors.AsType[*RetryableError](s.send(context.Background(), b)); !ok {
-			t.Errorf("batch %s: want an error that may be retried", b.ID)
+	synctest.Test(t, func(t *testing.T) {
+		disk := &fullDisk{room: int(eventBytes) * 3 / 2}
+		cfg := testConfig()
+		cfg.Stdout, cfg.BatchSize, cfg.QueueMaxBytes = disk, 2, 4*eventBytes
+		d, _ := newTest(t, cfg)
+		r := run(d)
+		addEvents(d, 0, 2)
+		time.Sleep(time.Minute)
+		addEvents(d, 2, 6) // pushes 1 out
+		time.Sleep(time.Minute)
+		if got := readBooks(d); got.delivered != 1 || got.queueFull != 1 || got.batchPartial != 1 || got.held != 4 {
+			t.Errorf("books: %+v", got)
 		}
+		disk.room = 1 << 20
+		d.Close()
+		r.wait(t)
+		lines := strings.SplitAfter(disk.String(), "\n")
+		if len(lines) != 7 || lines[1] != string(testBatch(2).Lines[eventBytes:eventBytes*3/2])+"\n" {
+			t.Fatalf("written: %q", lines)
+		}
+		whole := lines[0] + strings.Join(lines[2:], "")
+		if got, err := readLines([]byte(whole)); err != nil || !slices.Equal(got, []int{0, 2, 3, 4, 5}) {
+			t.Errorf("written: %v (%v)", got, err)
+		}
+	})
+}
+
+// What went into a pipe before its reader left was delivered.
+func TestGoneInTheMiddleOfABatch(t *testing.T) {
+	d, s := newFake(t, testConfig())
+	gone := errors.New("broken pipe")
+	s.answer = func(_ context.Context, b *Batch) error {
+		return &partialError{accepted: b.Lines[:3*eventBytes], err: gone}
 	}
-	disk.room = 1 << 20
-	if err := s.send(context.Background(), second); err != nil {
-		t.Fatal(err)
+	addEvents(d, 0, 10)
+	if err := d.Run(t.Context()); !errors.Is(err, gone) {
+		t.Errorf("Run: %v", err)
 	}
-	lines := strings.SplitAfter(disk.String(), "\n")
-	if len(lines) != 5 || lines[0]+lines[2]+lines[3] != string(first.Lines[:eventBytes])+string(second.Lines) {
-		t.Errorf("written: %q", lines)
-	}
+	wantBooks(t, d, books{delivered: 3, shutdown: 7, batchPartial: 1})
 }

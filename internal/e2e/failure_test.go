@@ -57,12 +57,12 @@ func TestBadStart(t *testing.T) {
 		code     int
 		says     []string
 	}{
-		{"missing interface", []string{"AGENT_INTERFACE=server,nonesuch"}, 1, []string{`"nonesuch"`, "there are lo, server"}},
+		{"missing interface", []string{"AGENT_INTERFACE=server,nonesuch"}, 1, []string{`"nonesuch"`, "there are"}},
 		{"no default route", nil, 1, []string{"interface auto", "default route"}},
 		{"bad setting", []string{"AGENT_MAX_FLOWS=many"}, 2, []string{`AGENT_MAX_FLOWS="many"`, "1024"}},
 		{"unknown setting", []string{"AGENT_BATCHSIZE=5"}, 2, []string{"AGENT_BATCHSIZE", "AGENT_BATCH_SIZE"}},
 		{"metrics address in use", []string{"AGENT_INTERFACE=server", "AGENT_LISTEN=127.0.0.1:9"}, 1, []string{"127.0.0.1:9", "in use"}},
-		{"no native XDP", []string{"AGENT_INTERFACE=lo", "AGENT_INGRESS_HOOK=xdp"}, 1, []string{"lo ingress", "xdp"}},
+		{"no native XDP", []string{"AGENT_INTERFACE=lo", "AGENT_INGRESS_HOOK=xdp"}, 1, []string{`"lo" ingress`, "xdp"}},
 		{"unwritable file", []string{"AGENT_INTERFACE=server", "AGENT_ENDPOINT_URL=file:/nonesuch/events"}, 1, []string{"/nonesuch/events"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -136,12 +136,12 @@ func TestLostInterface(t *testing.T) {
 		t.Fatal(err)
 	}
 	testnet.Eventually(t, "the loss is counted", func() bool { return a.metric(t, "weir_interfaces_lost_total") == 1 })
-	if n := a.metric(t, `weir_attached_interfaces{hook="ingress",mode="xdp"}`); n != 1 {
+	if n := a.metric(t, `weir_attached_interfaces{hook="ingress",mode="tcx"}`); n != 1 {
 		t.Errorf("%.0f interfaces attached, want 1", n)
 	}
 	r.nearLink.Send(t, testnet.UDP("10.1.0.1:1000", "10.1.0.2:9", 1).MACs(r.nearLink.MAC, r.entry.MAC).Bytes())
 	testnet.Eventually(t, "the other interface counts", func() bool {
-		return a.metric(t, `weir_seen_packets_total{hook="xdp_ingress"}`) == 1
+		return a.metric(t, `weir_seen_packets_total{hook="tc_ingress"}`) == 1
 	})
 	if !strings.Contains(a.stderr.String(), "an interface went away") {
 		t.Errorf("the log does not say so: %s", a.stderr.String())
@@ -152,7 +152,8 @@ func TestLostInterface(t *testing.T) {
 // TestBrainDown loses no packet to a Brain that is down for a while.
 func TestBrainDown(t *testing.T) {
 	const flows, packets = 1 << 12, 1 << 16
-	r := newRig(t, testnet.Flows{Number: flows}, "AGENT_UDP_IDLE_TIMEOUT=1s", "AGENT_BATCH_FORMAT=array")
+	r := newRig(t, testnet.Flows{Number: flows}, "AGENT_UDP_IDLE_TIMEOUT=1s", "AGENT_BATCH_FORMAT=array",
+		"AGENT_INGRESS_HOOK=xdp")
 	r.brain.Stop(t)
 	r.generator.Send(t, packets)
 	testnet.Eventually(t, "delivery fails", func() bool {
@@ -172,7 +173,8 @@ func TestAutoFormat(t *testing.T) {
 		out, _ := testnet.Veth(t, testnet.End{Namespace: near, Name: "out"}, testnet.End{Namespace: far, Name: "in"})
 		generator := testnet.NewGenerator(t, out, testnet.Flows{Number: flows})
 		brain := brainIn(t, far, testbrain.Options{Single: single})
-		a := start(t, far, "AGENT_INTERFACE=in", "AGENT_ENDPOINT_URL="+brain.URL(), "AGENT_UDP_IDLE_TIMEOUT=0.5")
+		a := start(t, far, "AGENT_INTERFACE=in", "AGENT_ENDPOINT_URL="+brain.URL(), "AGENT_UDP_IDLE_TIMEOUT=0.5",
+			"AGENT_INGRESS_HOOK=xdp")
 		generator.Send(t, flows)
 		a.terminate(t)
 		if n := brain.Received(); n != flows {

@@ -33,9 +33,9 @@ func New(log *zap.Logger) *Host {
 	return h
 }
 
-// Local says whether the address is this host's own.
+// Local says whether the address is this host's own. An IPv4 address may be v4-mapped.
 func (h *Host) Local(addr netip.Addr) bool {
-	_, ok := (*h.addresses.Load())[addr]
+	_, ok := (*h.addresses.Load())[addr.Unmap()]
 	return ok || addr.IsLoopback()
 }
 
@@ -53,7 +53,7 @@ func (h *Host) Name(ifindex uint32, name string) {
 
 // Refresh lists the host's addresses anew.
 func (h *Host) Refresh() error {
-	list, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	list, err := netwatch.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("list the host's addresses: %w", err)
 	}

@@ -35,39 +35,41 @@ type Audit struct {
 	EvictedFlows uint64
 	Evicted      Counter
 
-	// Unaccounted is counted - exported - resident while nothing was evicted. It must be 0.
-	Unaccounted int64
+	// What was counted and neither exported, nor resident, nor evicted, negative if there is too much. It must be 0.
+	UnaccountedPackets, UnaccountedBytes int64
 
-	suspected bool
+	suspected bool // the last audit did not come out even
 }
 
 // Update audits the books after a walk of the map that found resident. The ledger was read before the walk and after
 // it. Packets that came in between are on one side only, so each sum is known to lie between two bounds; Update claims
 // what both bounds support. When it is quiet the bounds meet, and the audit is exact.
+//
+// A CPU that is stopped between an entry and the ledger, or the first evictions behind the inserts of the same moment,
+// can make one audit come out uneven: only two in a row are held against the books.
 func (a *Audit) Update(before, after *Ledger, resident Resident) {
-	a.Resident = resident
-	gone := int64(after.Deletes) + int64(resident.Flows)
-	evictedAtLeast, evictedAtMost := int64(before.Inserts)-gone, int64(after.Inserts)-gone
-	missing := within(before.Counted.Packets, after.Counted.Packets, after.Exported.Packets+resident.Packets)
-	missingBytes := within(before.Counted.Bytes, after.Counted.Bytes, after.Exported.Bytes+resident.Bytes)
+	evicted := int64(before.Inserts) - int64(after.Deletes) - int64(resident.Flows) // at least
+	packets := missing(before.Counted.Packets, after.Counted.Packets, after.Exported.Packets+resident.Packets)
+	bytes := missing(before.Counted.Bytes, after.Counted.Bytes, after.Exported.Bytes+resident.Bytes)
 
-	a.EvictedFlows = max(a.EvictedFlows, uint64(max(evictedAtLeast, 0)))
-	switch {
-	case a.EvictedFlows > 0:
-		a.Evicted.Packets = max(a.Evicted.Packets, uint64(max(missing, 0)))
-		a.Evicted.Bytes = max(a.Evicted.Bytes, uint64(max(missingBytes, 0)))
-		a.Unaccounted = min(missing, 0) // handed over more than was counted
-	case evictedAtMost <= 0 || a.suspected:
-		a.Unaccounted = missing
+	a.Resident = resident
+	a.EvictedFlows = max(a.EvictedFlows, uint64(max(evicted, 0)))
+	if a.EvictedFlows > 0 {
+		a.Evicted.Packets = max(a.Evicted.Packets, uint64(max(packets, 0)))
+		a.Evicted.Bytes = max(a.Evicted.Bytes, uint64(max(bytes, 0)))
+		packets, bytes = min(packets, 0), min(bytes, 0)
 	}
-	// The first evictions can hide behind the inserts of the same moment: that is only held against the books if the
-	// next audit finds no evictions either.
-	a.suspected = missing != 0
+	uneven := packets != 0 || bytes != 0
+	a.UnaccountedPackets, a.UnaccountedBytes = 0, 0
+	if uneven && a.suspected {
+		a.UnaccountedPackets, a.UnaccountedBytes = packets, bytes
+	}
+	a.suspected = uneven
 }
 
-// within returns how far found lies outside what was counted before and after: 0 if it is between the two, positive if
+// missing returns how far found lies outside what was counted before and after: 0 if it is between the two, positive if
 // something is missing, negative if there is too much.
-func within(before, after, found uint64) int64 {
+func missing(before, after, found uint64) int64 {
 	switch {
 	case found < before:
 		return int64(before - found)

@@ -4,9 +4,11 @@ package netwatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
@@ -22,6 +24,8 @@ const (
 const (
 	settle = 100 * time.Millisecond // changes come in bursts: one call serves all that come within this time
 	retry  = time.Second            // between a failure and the next try
+
+	listings = 10 // tries of Whole
 )
 
 // Run calls refresh at once and after every change in one of the groups, until ctx ends. Errors of refresh and of
@@ -43,28 +47,16 @@ func follow(ctx context.Context, refresh func() error, groups []uint) error {
 		return fmt.Errorf("subscribe to changes: %w", err)
 	}
 	changed, failed := make(chan struct{}, 1), make(chan error, 1)
-	go func() { failed <- receive(socket, changed) }()
-	ended := false
+	go func() {
+		defer close(failed)
+		failed <- receive(socket, changed)
+	}()
 	defer func() {
 		socket.Close()
-		if !ended {
-			<-failed
+		for range failed { // until receive has ended
 		}
 	}()
-	for {
-		if err := refresh(); err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-failed:
-			ended = true
-			return fmt.Errorf("receive changes: %w", err)
-		case <-changed:
-			pause(ctx, settle)
-		}
-	}
+	return refreshAfter(ctx, refresh, changed, failed)
 }
 
 // receive says that something changed until the socket fails or is closed.
@@ -73,11 +65,36 @@ func receive(socket *nl.NetlinkSocket, changed chan<- struct{}) error {
 		if _, _, err := socket.Receive(); err != nil {
 			return err
 		}
+		say(changed)
+	}
+}
+
+func say(changed chan<- struct{}) {
+	select {
+	case changed <- struct{}{}:
+	default: // it was said already and not heard yet
+	}
+}
+
+// refreshAfter refreshes at once, and again when what was said to have changed has settled, until ctx ends.
+func refreshAfter(ctx context.Context, refresh func() error, changed <-chan struct{}, failed <-chan error) error {
+	for ctx.Err() == nil {
+		if err := refresh(); err != nil {
+			return err
+		}
 		select {
-		case changed <- struct{}{}:
-		default: // it was said already and not heard yet
+		case <-ctx.Done():
+		case err := <-failed:
+			return fmt.Errorf("receive changes: %w", err)
+		case <-changed:
+			pause(ctx, settle)
+		}
+		select {
+		case <-changed: // meanwhile: the refresh to come will see it
+		default:
 		}
 	}
+	return nil
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -87,4 +104,16 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
+}
+
+// Whole lists by netlink, and lists again when a change meanwhile may have left something out. Then the kernel sets
+// NLM_F_DUMP_INTR (its Documentation/userspace-api/netlink/intro.rst, "Dump consistency"). If that does not end, neither
+// does the error.
+func Whole[T any](list func() ([]T, error)) (all []T, err error) {
+	for range listings {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
 }

@@ -17,9 +17,10 @@ type kernelCollector struct {
 	kernel Kernel
 	audit  func() flow.Audit
 
-	seen, uncounted, counted, exported, evicted         packetsAndBytes
-	inserts, evictions, resident, capacity, unaccounted *prometheus.Desc
-	ringDrops                                           *prometheus.Desc
+	seen, uncounted, counted, exported, evicted   packetsAndBytes
+	inserts, evictions, capacity, ringDrops       *prometheus.Desc
+	residentFlows, residentPackets, residentBytes *prometheus.Desc
+	unaccountedPackets, unaccountedBytes          *prometheus.Desc
 }
 
 // packetsAndBytes describes a pair of counters.
@@ -39,12 +40,19 @@ func NewKernelCollector(kernel Kernel, audit func() flow.Audit) prometheus.Colle
 			"Connections entered in the flow map.", nil, nil),
 		evictions: prometheus.NewDesc("weir_flow_evictions_total",
 			"Connections that the full flow map evicted before they were handed over.", nil, nil),
-		resident: prometheus.NewDesc("weir_resident_flows",
+		residentFlows: prometheus.NewDesc("weir_resident_flows",
 			"Connections in the flow map at the last sweep.", nil, nil),
+		residentPackets: prometheus.NewDesc("weir_resident_packets",
+			"Packets counted in the flow map and not yet handed over, at the last sweep.", nil, nil),
+		residentBytes: prometheus.NewDesc("weir_resident_bytes",
+			"Layer 2 bytes counted in the flow map and not yet handed over, at the last sweep.", nil, nil),
 		capacity: prometheus.NewDesc("weir_map_capacity_flows",
 			"Connections that the flow map was made for.", nil, nil),
-		unaccounted: prometheus.NewDesc("weir_unaccounted_packets",
+		unaccountedPackets: prometheus.NewDesc("weir_unaccounted_packets",
 			"Counted packets that were neither handed over, nor in the map, nor evicted, at the last sweep. Must be 0.",
+			nil, nil),
+		unaccountedBytes: prometheus.NewDesc("weir_unaccounted_bytes",
+			"Counted bytes that were neither handed over, nor in the map, nor evicted, at the last sweep. Must be 0.",
 			nil, nil),
 		ringDrops: prometheus.NewDesc("weir_ring_drops_total",
 			"Times that a ring to user space was full. No flow is lost: the sweep hands it over later.",
@@ -66,7 +74,8 @@ func (k *kernelCollector) Describe(ch chan<- *prometheus.Desc) {
 		ch <- pair.bytes
 	}
 	for _, desc := range []*prometheus.Desc{
-		k.inserts, k.evictions, k.resident, k.capacity, k.unaccounted, k.ringDrops,
+		k.inserts, k.evictions, k.capacity, k.ringDrops,
+		k.residentFlows, k.residentPackets, k.residentBytes, k.unaccountedPackets, k.unaccountedBytes,
 	} {
 		ch <- desc
 	}
@@ -103,7 +112,10 @@ func (k *kernelCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(k.evictions, audit.EvictedFlows)
 	counter(k.ringDrops, ledger.ClosedFull, "closed")
 	counter(k.ringDrops, ledger.RecordsFull, "records")
-	gauge(k.resident, float64(audit.Resident.Flows))
+	gauge(k.residentFlows, float64(audit.Resident.Flows))
+	gauge(k.residentPackets, float64(audit.Resident.Packets))
+	gauge(k.residentBytes, float64(audit.Resident.Bytes))
 	gauge(k.capacity, float64(k.kernel.Capacity()))
-	gauge(k.unaccounted, float64(audit.Unaccounted))
+	gauge(k.unaccountedPackets, float64(audit.UnaccountedPackets))
+	gauge(k.unaccountedBytes, float64(audit.UnaccountedBytes))
 }

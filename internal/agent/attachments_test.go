@@ -1,0 +1,258 @@
+package agent
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"weir/internal/config"
+	"weir/internal/datapath"
+	"weir/internal/enrich"
+	"weir/internal/testnet"
+)
+
+// stand is a namespace with interfaces a and b, and attachments to try on them. All of its calls are made inside.
+type stand struct {
+	*attachments
+	namespace  *testnet.Namespace
+	interfaces []net.Interface
+	reg        *prometheus.Registry
+	logs       *observer.ObservedLogs
+}
+
+func newStand(t *testing.T) *stand {
+	t.Helper()
+	s := &stand{namespace: testnet.NewNamespace(t), reg: prometheus.NewRegistry()}
+	beyond := testnet.NewNamespace(t)
+	for _, name := range []string{"a", "b"} {
+		l, _ := testnet.Veth(t, testnet.End{Namespace: s.namespace, Name: name}, testnet.End{Namespace: beyond, Name: name})
+		s.interfaces = append(s.interfaces, net.Interface{Index: l.Index, Name: l.Name})
+	}
+	kernel, err := datapath.Load(datapath.Config{MaxFlows: 1024})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := kernel.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	core, logs := observer.New(zap.DebugLevel)
+	s.logs = logs
+	if s.attachments, err = newAttachments(kernel, enrich.New(zap.NewNop()), zap.New(core), s.reg); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// do makes a call that must not fail.
+func (s *stand) do(t *testing.T, call func() error) {
+	t.Helper()
+	if err := s.namespace.Do(call); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// programs counts those that the kernel has on an interface.
+func programs(t *testing.T, namespace *testnet.Namespace, ifindex int) (n int) {
+	t.Helper()
+	info, err := namespace.Netlink.LinkByIndex(ifindex)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if xdp := info.Attrs().Xdp; xdp != nil && xdp.Attached {
+		n++
+	}
+	err = namespace.Do(func() error {
+		for _, side := range []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress} {
+			result, err := link.QueryPrograms(link.QueryOptions{Target: ifindex, Attach: side})
+			if err != nil {
+				return err
+			}
+			n += len(result.Programs)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// check compares the metrics that are not 0, and readiness.
+func (s *stand) check(t *testing.T, when string, metrics map[string]float64, checks []string) {
+	t.Helper()
+	families, err := s.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			name := family.GetName()
+			for _, label := range m.GetLabel() {
+				name += " " + label.GetValue()
+			}
+			if value := m.GetGauge().GetValue() + m.GetCounter().GetValue(); value != 0 {
+				got[name] = value
+			}
+		}
+	}
+	if !maps.Equal(got, metrics) {
+		t.Errorf("%s: metrics %v, want %v", when, got, metrics)
+	}
+	var list []string
+	for _, c := range s.checks() {
+		list = append(list, fmt.Sprintf("%s %t %s", c.Name, c.OK, c.Detail))
+	}
+	if !slices.Equal(list, checks) {
+		t.Errorf("%s: checks %q, want %q", when, list, checks)
+	}
+}
+
+var nothingAttached = []string{"attach false no interface is attached"}
+
+// ready is what is said of interfaces that are attached, with their mode at ingress.
+func ready(mode string, names ...string) (list []string) {
+	why := map[string]string{"xdp": "as set", "tcx": "first choice"}[mode]
+	for _, name := range names {
+		list = append(list,
+			fmt.Sprintf("attach %q ingress true %s: %q", name, mode, why),
+			fmt.Sprintf("attach %q egress true tcx: %q", name, "first choice"))
+	}
+	return list
+}
+
+func TestAttachAndDetach(t *testing.T) {
+	s := newStand(t)
+	s.check(t, "at first", nil, nothingAttached)
+	s.do(t, func() error { return s.attachAll(s.interfaces, config.IngressXDP) })
+	for range 10 { // in the same order each time
+		s.check(t, "attached", map[string]float64{
+			"weir_attached_interfaces ingress xdp": 2, "weir_attached_interfaces egress tcx": 2,
+		}, ready("xdp", "a", "b"))
+	}
+	for _, ifi := range s.interfaces {
+		if n := programs(t, s.namespace, ifi.Index); n != 2 {
+			t.Errorf("%d programs on %s, want 2", n, ifi.Name)
+		}
+		if got := s.host.InterfaceName(uint32(ifi.Index)); got != ifi.Name {
+			t.Errorf("the host knows %s as %q", ifi.Name, got)
+		}
+	}
+	s.do(t, s.relist)
+	s.do(t, s.detachAll)
+	s.do(t, s.detachAll)
+	s.check(t, "detached", nil, nothingAttached)
+	for _, ifi := range s.interfaces {
+		if n := programs(t, s.namespace, ifi.Index); n != 0 {
+			t.Errorf("%d programs stay on %s", n, ifi.Name)
+		}
+	}
+}
+
+// TestAttachFails: a failure at the second interface leaves nothing at the first.
+func TestAttachFails(t *testing.T) {
+	s := newStand(t)
+	s.interfaces[1] = net.Interface{Index: 4711, Name: "nonesuch"}
+	err := s.namespace.Do(func() error { return s.attachAll(s.interfaces, config.IngressXDP) })
+	if err == nil || !strings.Contains(err.Error(), `attach to "nonesuch" ingress`) {
+		t.Errorf("error %v, want one that names the interface", err)
+	}
+	s.check(t, "failed", nil, nothingAttached)
+	if n := programs(t, s.namespace, s.interfaces[0].Index); n != 0 {
+		t.Errorf("%d programs stay on %s", n, s.interfaces[0].Name)
+	}
+	if s.logs.FilterMessage("attached").Len() != 2 {
+		t.Errorf("logged %v, want that the first was attached before", s.logs.All())
+	}
+}
+
+// TestRename: events and readiness follow an interface to its new name.
+func TestRename(t *testing.T) {
+	s := newStand(t)
+	s.do(t, func() error { return s.attachAll(s.interfaces, config.IngressTC) })
+	index := s.interfaces[0].Index
+	if err := s.namespace.Netlink.LinkSetName(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: index}}, "new"); err != nil {
+		t.Fatal(err)
+	}
+	s.do(t, s.relist)
+	if got := s.host.InterfaceName(uint32(index)); got != "new" {
+		t.Errorf("the host knows it as %q", got)
+	}
+	s.check(t, "renamed", map[string]float64{
+		"weir_attached_interfaces ingress tcx": 2, "weir_attached_interfaces egress tcx": 2,
+	}, ready("tcx", "new", "b"))
+}
+
+// moveAway puts an interface into another namespace, which it returns.
+func (s *stand) moveAway(t *testing.T, l netlink.Link) *testnet.Namespace {
+	t.Helper()
+	elsewhere := testnet.NewNamespace(t)
+	err := elsewhere.Do(func() error {
+		handle, err := netns.Get()
+		if err != nil {
+			return err
+		}
+		defer handle.Close()
+		return s.namespace.Netlink.LinkSetNsFd(l, int(handle))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return elsewhere
+}
+
+// TestLoss: an interface that goes away is forgotten and counted, once, and the other one stays.
+func TestLoss(t *testing.T) {
+	for _, hook := range []config.IngressHook{config.IngressXDP, config.IngressTC} {
+		for _, moved := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, moved %t", hook, moved), func(t *testing.T) {
+				s := newStand(t)
+				s.do(t, func() error { return s.attachAll(s.interfaces, hook) })
+				left, kept := s.interfaces[0], s.interfaces[1]
+				l, err := s.namespace.Netlink.LinkByIndex(left.Index)
+				if err != nil {
+					t.Fatal(err)
+				}
+				elsewhere := s.namespace
+				if moved {
+					elsewhere = s.moveAway(t, l)
+				} else if err := s.namespace.Netlink.LinkDel(l); err != nil {
+					t.Fatal(err)
+				}
+				s.do(t, s.relist)
+				s.do(t, s.relist)
+				mode := map[config.IngressHook]string{config.IngressXDP: "xdp", config.IngressTC: "tcx"}[hook]
+				s.check(t, "one lost", map[string]float64{
+					"weir_attached_interfaces ingress " + mode: 1, "weir_attached_interfaces egress tcx": 1, "weir_interfaces_lost_total": 1,
+				}, ready(mode, "b"))
+				if moved {
+					if n := programs(t, elsewhere, left.Index); n != 0 {
+						t.Errorf("%d programs stay on the interface that was moved", n)
+					}
+				}
+				if n := programs(t, s.namespace, kept.Index); n != 2 {
+					t.Errorf("%d programs on the other interface, want 2", n)
+				}
+				warnings := s.logs.FilterMessageSnippet("went away").All()
+				if len(warnings) != 1 || warnings[0].ContextMap()["interface"] != left.Name {
+					t.Errorf("logged %v, want that %s went away", warnings, left.Name)
+				}
+				s.do(t, s.detachAll)
+				s.check(t, "detached", map[string]float64{"weir_interfaces_lost_total": 1}, nothingAttached)
+			})
+		}
+	}
+}
