@@ -35,7 +35,7 @@ run: build ## watch the default-route interface and print FlowEvents, one JSON o
 .PHONY: test
 test: test-packages ## run all tests (root)
 	$(GO) vet ./...
-	$(GO) test -race -timeout 14m ./...
+	$(GO) test -race -p 1 -timeout 14m ./...  # one package at a time: they count packets and measure delays
 
 .PHONY: lint
 lint: ## check the formatting and run the linters
@@ -57,7 +57,7 @@ check-generate: generate ## fail if the committed generated files are not what g
 
 .PHONY: bench
 bench: ## print what a packet and a FlowEvent cost (root)
-	$(GO) test -run '^$$' -bench . -benchtime 1s -count 5 ./internal/datapath ./internal/flow ./internal/deliver
+	$(GO) test -run '^$$' -bench . -benchtime 1s -count 5 ./internal/datapath ./internal/collect ./internal/flow ./internal/deliver
 
 .PHONY: image
 image: ## build the container image weir:$(VERSION) (Docker with BuildKit)

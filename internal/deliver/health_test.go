@@ -92,6 +92,8 @@ type blockingLog struct {
 	entered, release chan struct{}
 }
 
+func (l blockingLog) Enabled(zapcore.Level) bool { return true }
+
 func (l blockingLog) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
 	return c.AddCore(e, l)
 }
@@ -105,7 +107,7 @@ func (l blockingLog) Write(zapcore.Entry, []zapcore.Field) error {
 func TestBlockedLogBlocksNoOther(t *testing.T) {
 	log := blockingLog{zapcore.NewNopCore(), make(chan struct{}), make(chan struct{})}
 	held := func() (int64, int) { return 0, 0 }
-	h := &health{log: zap.New(log), held: held, announced: true}
+	h := &health{log: zap.New(log), held: held}
 	h.sending()
 	var logging, asking sync.WaitGroup
 	for _, report := range []func(){

@@ -176,25 +176,25 @@ func TestTornLineIsEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := &fullDisk{room: int(eventBytes) * 3 / 2}
 		cfg := testConfig()
-		cfg.Stdout, cfg.BatchSize, cfg.QueueMaxBytes = disk, 2, 4*eventBytes
+		cfg.Stdout, cfg.BatchSize, cfg.QueueMaxBytes = disk, 2, 5*eventBytes
 		d, _ := newTest(t, cfg)
 		r := run(d)
 		addEvents(d, 0, 2)
 		time.Sleep(time.Minute)
-		addEvents(d, 2, 6) // pushes 1 out
+		addEvents(d, 2, 7) // pushes 1 out
 		time.Sleep(time.Minute)
-		if got := readBooks(d); got.delivered != 1 || got.queueFull != 1 || got.batchPartial != 1 || got.held != 4 {
+		if got := readBooks(d); got.delivered != 1 || got.queueFull != 1 || got.batchPartial != 1 || got.held != 5 {
 			t.Errorf("books: %+v", got)
 		}
 		disk.room = 1 << 20
 		d.Close()
 		r.wait(t)
 		lines := strings.SplitAfter(disk.String(), "\n")
-		if len(lines) != 7 || lines[1] != string(testBatch(2).Lines[eventBytes:eventBytes*3/2])+"\n" {
+		if len(lines) != 8 || lines[1] != string(testBatch(2).Lines[eventBytes:eventBytes*3/2])+"\n" {
 			t.Fatalf("written: %q", lines)
 		}
 		whole := lines[0] + strings.Join(lines[2:], "")
-		if got, err := readLines([]byte(whole)); err != nil || !slices.Equal(got, []int{0, 2, 3, 4, 5}) {
+		if got, err := readLines([]byte(whole)); err != nil || !slices.Equal(got, []int{0, 2, 3, 4, 5, 6}) {
 			t.Errorf("written: %v (%v)", got, err)
 		}
 	})
