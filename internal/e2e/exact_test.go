@@ -134,6 +134,28 @@ func TestTCExact(t *testing.T) {
 	r.checkFlows(t, flows, "shutdown")
 }
 
+// TestStopWithAFullMap delivers many times more than the queue holds, at the Brain's pace, before weir ends.
+func TestStopWithAFullMap(t *testing.T) {
+	const flows = 1 << 16
+	r := newRig(t, testnet.Flows{Number: flows}, "AGENT_QUEUE_MAX_BYTES=1MiB", "AGENT_INGRESS_HOOK=xdp",
+		"AGENT_STOP_TIMEOUT=30s")
+	r.generator.Send(t, flows)
+	r.agent.terminate(t)
+	r.checkFlows(t, flows, "shutdown")
+}
+
+// TestBurst: a whole map that goes idle at once does not overflow the queue of a weir whose Brain accepts.
+func TestBurst(t *testing.T) {
+	const flows = 1 << 16
+	r := newRig(t, testnet.Flows{Number: flows}, "AGENT_QUEUE_MAX_BYTES=1MiB", "AGENT_INGRESS_HOOK=xdp",
+		"AGENT_UDP_IDLE_TIMEOUT=1s")
+	r.generator.Send(t, flows)
+	testnet.Eventually(t, "the Brain has an event of each flow", func() bool { return r.brain.Received() >= flows })
+	r.checkMetrics(t, map[string]uint64{`weir_dropped_events_total{reason="queue_full"}`: 0, "weir_delivered_events_total": flows})
+	r.agent.terminate(t)
+	r.checkFlows(t, flows, "idle")
+}
+
 // TestSmallMap: what a full map evicts is counted on its own, and makes up the rest of what was sent.
 func TestSmallMap(t *testing.T) {
 	const flows = 1 << 16
