@@ -309,59 +309,6 @@ func TestSingleStopsWithinABatch(t *testing.T) {
 	wantBooks(t, d, books{delivered: 4, shutdown: 6, batchPartial: 1})
 }
 
-func TestStatusAndLog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d, logs := newTest(t, testConfig())
-		s := new(fakeSink)
-		d.sink = s
-		var up atomic.Bool
-		s.answer = func(context.Context, *Batch) error {
-			if !up.Load() {
-				return &retryableError{err: errors.New("connection refused\x1b[2J\n"), cause: causeConnection}
-			}
-			return nil
-		}
-		wantStatus(t, d, true, "delivering")
-		r := run(d)
-		addEvents(d, 0, 10)
-		synctest.Wait()
-		wantStatus(t, d, true, `standard output has not accepted anything for 0s: "connection refused\x1b[2J\n"`)
-		time.Sleep(35 * time.Second)
-		wantStatus(t, d, false, `standard output has not accepted anything for 35s: "connection refused\x1b[2J\n"`)
-		time.Sleep(10*time.Minute - 35*time.Second)
-
-		up.Store(true)
-		time.Sleep(maxBackoff)
-		synctest.Wait()
-		wantStatus(t, d, true, "delivering")
-		warnings, recoveries := logs.FilterMessage("delivery fails, will be retried"), logs.FilterMessage("delivery works again")
-		if n := warnings.Len(); n < 5 || n > 10 {
-			t.Errorf("%d warnings in ten minutes of failing, want about one a minute", n)
-		}
-		for _, entry := range warnings.All() {
-			if got := entry.ContextMap()["error"]; got != `"connection refused\x1b[2J\n"` {
-				t.Errorf("logged error: %v", got)
-			}
-		}
-		if recoveries.Len() != 1 {
-			t.Fatalf("%d recoveries logged, want 1", recoveries.Len())
-		}
-		fields := recoveries.All()[0].ContextMap()
-		if failed := fields["failed_for"].(time.Duration); failed < 10*time.Minute || fields["queued_events"] != int64(0) {
-			t.Errorf("recovery logged with %v", fields)
-		}
-		d.Close()
-		r.wait(t)
-	})
-}
-
-func wantStatus(t *testing.T, d *Deliverer, ok bool, reason string) {
-	t.Helper()
-	if gotOK, gotReason := d.Status(); gotOK != ok || gotReason != reason {
-		t.Errorf("Status: %v, %q, want %v, %q", gotOK, gotReason, ok, reason)
-	}
-}
-
 func TestNewRefuses(t *testing.T) {
 	tests := []struct {
 		change func(*Config)

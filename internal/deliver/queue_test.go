@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // eventBytes is what one event of one digit takes in the queue.
@@ -71,12 +72,17 @@ func TestQueueFullDropsTheBatchInRetry(t *testing.T) {
 	})
 }
 
+// An event that will never have room is not waited for.
 func TestQueueSmallerThanAnEvent(t *testing.T) {
-	cfg := testConfig()
-	cfg.QueueMaxBytes = eventBytes - 1
-	d, _ := newTest(t, cfg)
-	addEvents(d, 0, 3)
-	wantBooks(t, d, books{queueFull: 3, batchDropped: 3})
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig()
+		cfg.QueueMaxBytes = eventBytes - 1
+		d, _ := newTest(t, cfg)
+		start := time.Now()
+		addEvents(d, 0, 3)
+		wantWait(t, "3 events", start, 0, 0)
+		wantBooks(t, d, books{queueFull: 3, batchDropped: 3})
+	})
 }
 
 // Many batches of few events must not hold the memory of full ones.
