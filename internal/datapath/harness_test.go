@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -39,7 +38,7 @@ func newKernel(t testing.TB, maxFlows uint32) kernel {
 	t.Helper()
 	testnet.NeedRoot(t)
 	d, err := Load(Config{MaxFlows: maxFlows})
-	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, os.ErrPermission) {
+	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, unix.EPERM) {
 		testnet.Unavailable(t, err)
 	}
 	if err != nil {
