@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -37,9 +36,14 @@ type kernel struct {
 
 func newKernel(t testing.TB, maxFlows uint32) kernel {
 	t.Helper()
+	return newKernelWith(t, Config{MaxFlows: maxFlows, Sampling: 1})
+}
+
+func newKernelWith(t testing.TB, cfg Config) kernel {
+	t.Helper()
 	testnet.NeedRoot(t)
-	d, err := Load(Config{MaxFlows: maxFlows})
-	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, os.ErrPermission) {
+	d, err := Load(cfg)
+	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, unix.EPERM) {
 		testnet.Unavailable(t, err)
 	}
 	if err != nil {
