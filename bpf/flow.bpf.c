@@ -38,15 +38,14 @@ static __always_inline enum fate count(struct ledger_page *page, enum hook hook,
 	return fate;
 }
 
-/* Makes room for a copy of the first bytes of a frame, and says how many. 0: there is nothing to copy. */
+/* Makes room for a copy of the first bytes of a frame, and says how many: 1 to HEADERS_MAX. */
 static __always_inline __u32 prepare(struct headers *h, __u32 frame_len)
 {
 	__u32 len = frame_len < HEADERS_MAX ? frame_len : HEADERS_MAX;
 
 	h->len = len;
 	h->more = frame_len > len;
-	asm volatile("" : "+r"(len)); /* keeps the caller's check and its use of len in one register, for the verifier */
-	return len;
+	return ((len - 1) & (HEADERS_MAX - 1)) + 1; /* the same number, in a form that every verifier can bound */
 }
 
 static __always_inline struct headers *headers(void)
@@ -59,15 +58,13 @@ static __always_inline struct headers *headers(void)
 static __always_inline enum fate parse_xdp(struct xdp_md *ctx, __u32 frame_len, struct packet *p)
 {
 	struct headers *h;
-	__u32 len;
 
 	if (parse_quick((void *)(long)ctx->data, (void *)(long)ctx->data_end, p))
 		return FATE_COUNTED;
 	h = headers();
 	if (!h)
 		return FATE_NO_MEMORY;
-	len = prepare(h, frame_len);
-	if (len - 1 >= HEADERS_MAX || bpf_xdp_load_bytes(ctx, 0, h->bytes, len))
+	if (bpf_xdp_load_bytes(ctx, 0, h->bytes, prepare(h, frame_len)))
 		return FATE_TRUNCATED;
 	return parse_deep(h, p);
 }
@@ -90,7 +87,6 @@ int xdp_ingress(struct xdp_md *ctx)
 static __always_inline enum fate parse_skb(struct __sk_buff *skb, struct packet *p)
 {
 	struct headers *h;
-	__u32 len;
 
 	if (skb->vlan_present)
 		p->vlan = skb->vlan_tci & VLAN_ID_MASK;
@@ -99,8 +95,7 @@ static __always_inline enum fate parse_skb(struct __sk_buff *skb, struct packet 
 	h = headers();
 	if (!h)
 		return FATE_NO_MEMORY;
-	len = prepare(h, skb->len);
-	if (len - 1 >= HEADERS_MAX || bpf_skb_load_bytes(skb, 0, h->bytes, len))
+	if (bpf_skb_load_bytes(skb, 0, h->bytes, prepare(h, skb->len)))
 		return FATE_TRUNCATED;
 	return parse_deep(h, p);
 }
