@@ -155,6 +155,21 @@ func (k kernel) closed(t testing.TB) []flow.Closing {
 	return all
 }
 
+// since returns what a ledger gained, in what hooks saw and in fates.
+func since(now, before flow.Ledger) flow.Ledger {
+	less := func(a, b flow.Counter) flow.Counter {
+		return flow.Counter{Packets: a.Packets - b.Packets, Bytes: a.Bytes - b.Bytes}
+	}
+	for hook, c := range now.Seen {
+		now.Seen[hook] = less(c, before.Seen[hook])
+	}
+	for reason, c := range now.Uncounted {
+		now.Uncounted[reason] = less(c, before.Uncounted[reason])
+	}
+	now.Counted = less(now.Counted, before.Counted)
+	return now
+}
+
 // checkLedger compares every counter of the ledger, but for those that say how full the rings were.
 func checkLedger(t testing.TB, got flow.Ledger, hook string, seen flow.Counter, fates map[string]flow.Counter) {
 	t.Helper()

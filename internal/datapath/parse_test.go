@@ -202,13 +202,13 @@ var hooks = []string{kernelProgXdpIngress, kernelProgTcIngress, kernelProgTcEgre
 
 // TestShapes passes each shape through each hook, whole and cut at every byte, and compares all that is known after.
 func TestShapes(t *testing.T) {
+	k := newKernel(t, 1024)
 	for _, shape := range shapes {
 		for _, hook := range hooks {
 			t.Run(fmt.Sprintf("%s/%s", shape.name, hook), func(t *testing.T) {
-				k := newKernel(t, 1024)
-				frame := shape.frame
+				before := k.ledger(t)
 				var seen, counted, truncated flow.Counter
-				for size := shortest(hook, frame); size <= len(frame); size++ {
+				for size := shortest(hook, shape.frame); size <= len(shape.frame); size++ {
 					fate := &counted
 					if size < shape.headers {
 						fate = &truncated
@@ -217,9 +217,9 @@ func TestShapes(t *testing.T) {
 						c.Packets++
 						c.Bytes += uint64(size)
 					}
-					k.run(t, hook, frame[:size], nil)
+					k.run(t, hook, shape.frame[:size], nil)
 				}
-				checkLedger(t, k.ledger(t), hook, seen, map[string]flow.Counter{
+				checkLedger(t, since(k.ledger(t), before), hook, seen, map[string]flow.Counter{
 					"counted": counted, "truncated": truncated,
 				})
 				records, resident := k.records(t, k.SweepOut)
@@ -268,6 +268,7 @@ func checkRecord(t *testing.T, r *flow.Record, src, dst string, protocol uint8, 
 
 // TestUncounted has the frames that no flow counts.
 func TestUncounted(t *testing.T) {
+	k := newKernel(t, 1024)
 	change := func(p testnet.Packet, at int, value byte) []byte {
 		frame := p.Bytes()
 		frame[at] = value
@@ -310,10 +311,10 @@ func TestUncounted(t *testing.T) {
 	} {
 		for _, hook := range hooks {
 			t.Run(fmt.Sprintf("%s/%s", row.name, hook), func(t *testing.T) {
-				k := newKernel(t, 1024)
+				before := k.ledger(t)
 				k.run(t, hook, row.frame, nil)
 				seen := flow.Counter{Packets: 1, Bytes: uint64(len(row.frame))}
-				checkLedger(t, k.ledger(t), hook, seen, map[string]flow.Counter{row.reason: seen})
+				checkLedger(t, since(k.ledger(t), before), hook, seen, map[string]flow.Counter{row.reason: seen})
 				if records, _ := k.records(t, k.SweepOut); len(records) != 0 {
 					t.Errorf("records %+v, want none", records)
 				}
