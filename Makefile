@@ -16,6 +16,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # Every target but build and run may install Debian packages.
 GENERATE_PACKAGES := clang-19 llvm-19 libbpf-dev linux-libc-dev
 TEST_PACKAGES     := gcc libc6-dev
+KERNEL_PACKAGES   := qemu-system-x86 busybox-static cpio
 
 .PHONY: all
 all: build
@@ -36,6 +37,10 @@ run: build ## watch the default-route interface and print FlowEvents, one JSON o
 test: test-packages ## run all tests (root)
 	$(GO) vet ./...
 	$(GO) test -race -p 1 -timeout 14m ./...  # one package at a time: they count packets and measure delays
+
+.PHONY: test-kernels
+test-kernels: kernel-packages ## run the kernel side's tests on Debian's kernels 6.1 and 6.12, emulated (root)
+	test/kernels
 
 .PHONY: lint
 lint: ## check the formatting and run the linters
@@ -63,10 +68,11 @@ bench: ## print what a packet and a FlowEvent cost (root)
 image: ## build the container image weir:$(VERSION) (Docker with BuildKit)
 	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t weir:$(VERSION) .
 
-.PHONY: generate-packages test-packages
+.PHONY: generate-packages test-packages kernel-packages
 generate-packages: PACKAGES := $(GENERATE_PACKAGES)
 test-packages: PACKAGES := $(TEST_PACKAGES)
-generate-packages test-packages:
+kernel-packages: PACKAGES := $(KERNEL_PACKAGES)
+generate-packages test-packages kernel-packages:
 	@missing=$$(dpkg-query -W -f '$${db:Status-Status} $${Package}\n' $(PACKAGES) 2>/dev/null | awk '$$1 == "installed" {print $$2}' \
 		| sort | comm -13 - <(printf '%s\n' $(PACKAGES) | sort)); \
 	if [ -n "$$missing" ]; then \

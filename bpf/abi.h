@@ -19,10 +19,11 @@ enum hook {
 /* What became of a packet: counted in an entry, or not, with the reason. Every program run ends in exactly one. */
 enum fate {
 	FATE_COUNTED,
-	FATE_NOT_IP,      /* neither IPv4 nor IPv6 behind at most one VLAN tag: ARP, LLDP, MPLS, … */
+	FATE_NOT_IP,      /* neither IPv4 nor IPv6, behind whatever tags and labels: ARP, LLDP, … */
 	FATE_TRUNCATED,   /* the frame ends inside a header */
 	FATE_MALFORMED,   /* a header contradicts itself */
-	FATE_UNSUPPORTED, /* an IPv6 extension header, which weir does not read yet */
+	FATE_UNSUPPORTED, /* more tags, labels or extension headers than weir reads */
+	FATE_NOT_SAMPLED, /* left out by the sampling rate */
 	FATE_DUPLICATE,   /* this direction is counted on another interface or hook */
 	FATE_NO_MEMORY,   /* the map could not make an entry */
 	FATE_EXPIRING,    /* its entry was deleted or evicted in the same instant */

@@ -9,7 +9,7 @@
 
 #include "abi.h"
 #include "maps.h"
-#include "parse.h"
+#include "packet.h"
 
 /* A direction moves to another interface when its owner has not seen it for this long. */
 #define OWNER_TIMEOUT_NS 1000000000ULL

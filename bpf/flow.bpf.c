@@ -9,14 +9,13 @@
 
 #include "abi.h"
 #include "account.h"
+#include "config.h"
+#include "deep.h"
 #include "handover.h"
 #include "maps.h"
 #include "parse.h"
 
 #define VLAN_TAG_LEN 4
-
-/* The most of a frame that parse reads: Ethernet, a tag, IPv4 with all options, TCP without. */
-#define HEADERS_MAX (14 + VLAN_TAG_LEN + 60 + 20)
 
 /* TC_ACT_UNSPEC: go on with whatever comes after weir. It means the same to TCX, as TCX_NEXT. */
 #define TC_NEXT (-1)
@@ -31,10 +30,43 @@ static __always_inline enum fate count(struct ledger_page *page, enum hook hook,
 {
 	enum fate fate = parsed;
 
+	if (fate == FATE_COUNTED && config.sampling > 1 && bpf_get_prandom_u32() % config.sampling)
+		fate = FATE_NOT_SAMPLED;
 	if (fate == FATE_COUNTED)
 		fate = account(page, p, w, place(ifindex, hook));
 	settle(page, hook, fate, w);
 	return fate;
+}
+
+/* Makes room for a copy of the first bytes of a frame, and says how many: 1 to HEADERS_MAX. */
+static __always_inline __u32 prepare(struct headers *h, __u32 frame_len)
+{
+	__u32 len = frame_len < HEADERS_MAX ? frame_len : HEADERS_MAX;
+
+	h->len = len;
+	h->more = frame_len > len;
+	return ((len - 1) & (HEADERS_MAX - 1)) + 1; /* the same number, in a form that every verifier can bound */
+}
+
+static __always_inline struct headers *headers(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&scratch, &zero);
+}
+
+static __always_inline enum fate parse_xdp(struct xdp_md *ctx, __u32 frame_len, struct packet *p)
+{
+	struct headers *h;
+
+	if (parse_quick((void *)(long)ctx->data, (void *)(long)ctx->data_end, p))
+		return FATE_COUNTED;
+	h = headers();
+	if (!h)
+		return FATE_NO_MEMORY;
+	if (bpf_xdp_load_bytes(ctx, 0, h->bytes, prepare(h, frame_len)))
+		return FATE_TRUNCATED;
+	return parse_deep(h, p);
 }
 
 SEC("xdp.frags")
@@ -42,35 +74,30 @@ int xdp_ingress(struct xdp_md *ctx)
 {
 	struct ledger_page *page = ledger_page();
 	struct weight w = {.packets = 1, .bytes = bpf_xdp_get_buff_len(ctx)};
-	struct packet p;
+	struct packet p = {};
 	enum fate fate;
 
 	if (page) {
-		fate = parse((void *)(long)ctx->data, (void *)(long)ctx->data_end, &p);
+		fate = parse_xdp(ctx, w.bytes, &p);
 		count(page, HOOK_XDP_INGRESS, fate, &p, &w, ctx->ingress_ifindex);
 	}
 	return XDP_PASS;
 }
 
-/*
- * Parses an skb. Headers that lie outside its linear part are pulled in, once; that moves bytes and changes none.
- */
 static __always_inline enum fate parse_skb(struct __sk_buff *skb, struct packet *p)
 {
-	enum fate fate = FATE_TRUNCATED;
-	int i;
+	struct headers *h;
 
-#pragma clang loop unroll(disable)
-	for (i = 0; i < 2; i++) {
-		__u32 linear = skb->data_end - skb->data;
-
-		fate = parse((void *)(long)skb->data, (void *)(long)skb->data_end, p);
-		if (fate != FATE_TRUNCATED || linear >= HEADERS_MAX || linear >= skb->len)
-			break;
-		if (bpf_skb_pull_data(skb, skb->len < HEADERS_MAX ? skb->len : HEADERS_MAX))
-			break;
-	}
-	return fate;
+	if (skb->vlan_present)
+		p->vlan = skb->vlan_tci & VLAN_ID_MASK;
+	if (parse_quick((void *)(long)skb->data, (void *)(long)skb->data_end, p))
+		return FATE_COUNTED;
+	h = headers();
+	if (!h)
+		return FATE_NO_MEMORY;
+	if (bpf_skb_load_bytes(skb, 0, h->bytes, prepare(h, skb->len)))
+		return FATE_TRUNCATED;
+	return parse_deep(h, p);
 }
 
 /*

@@ -106,7 +106,9 @@ func (a *Agent) load(s config.Settings, build Build, reg *prometheus.Registry) e
 	if err != nil {
 		return err
 	}
-	if a.kernel, err = datapath.Load(datapath.Config{MaxFlows: s.MaxFlows}); err != nil {
+	if a.kernel, err = datapath.Load(datapath.Config{
+		MaxFlows: s.MaxFlows, Sampling: s.Sampling, VLANZones: s.Zones == config.ZonesVLAN,
+	}); err != nil {
 		return err
 	}
 	if a.attachments, err = newAttachments(a.kernel, a.host, a.log, reg); err != nil {
@@ -158,6 +160,8 @@ func collectConfig(s config.Settings) (collect.Config, error) {
 		Connections: s.FlowShape == config.ShapeConnection,
 		MaxFlows:    int(s.MaxFlows),
 		Hostname:    hostname,
+
+		SamplingRate: s.Sampling,
 	}, nil
 }
 

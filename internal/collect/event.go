@@ -9,9 +9,6 @@ import (
 // heartbeat is after how many events the collector shows that it works: emit may throttle it to the Brain's pace.
 const heartbeat = 16
 
-// samplingRate is what events carry: every packet was counted.
-const samplingRate = 1
-
 // record makes one or two events of a record.
 func (c *Collector) record(r *flow.Record) {
 	if c.cfg.Connections {
@@ -67,7 +64,8 @@ func (c *Collector) event(r *flow.Record, i int) *flow.Event {
 		Counts:       flow.Counts{Packets: half.Packets, Bytes: half.Bytes, TCPFlags: half.TCPFlags},
 		EndReason:    r.EndReason,
 		Initiator:    opened(r.Initiator, i),
-		SamplingRate: samplingRate,
+		SamplingRate: c.cfg.SamplingRate,
+		VLAN:         r.Key.Zone,
 	}
 	return &c.next
 }

@@ -19,6 +19,7 @@ func record(port uint16) flow.Record {
 		Key: flow.Key{
 			Ends:     [2]netip.AddrPort{netip.AddrPortFrom(local, port), netip.AddrPortFrom(remote, 53)},
 			Protocol: 17,
+			Zone:     7,
 		},
 		Halves: [2]flow.Half{{
 			Packets: 1, Bytes: 100, IfIndex: 3,
@@ -43,7 +44,7 @@ func answered(port uint16) flow.Record {
 func events(t *testing.T, connections bool, r flow.Record) (got []flow.Event, start time.Time) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, Config{Connections: connections, Hostname: "node-1"})
+		f := newFixture(t, Config{Connections: connections, Hostname: "node-1", SamplingRate: 3})
 		start = time.Now()
 		time.Sleep(30 * time.Second)
 		f.kernel.due = []flow.Record{r}
@@ -71,13 +72,13 @@ func TestFlowShape(t *testing.T) {
 		Direction: flow.DirectionOutbound, Interface: "eth0", Hostname: "node-1",
 		Start: start, End: start,
 		Counts:    flow.Counts{Packets: 1, Bytes: 100},
-		EndReason: flow.EndFIN, Initiator: flow.OpenedBySrc, SamplingRate: 1,
+		EndReason: flow.EndFIN, Initiator: flow.OpenedBySrc, SamplingRate: 3, VLAN: 7,
 	}, {
 		Src: netip.AddrPortFrom(remote, 53), Dst: netip.AddrPortFrom(local, 5000), Protocol: 17,
 		Direction: flow.DirectionInbound, Interface: "eth1", Hostname: "node-1",
 		Start: start.Add(time.Second), End: start.Add(3 * time.Second),
 		Counts:    flow.Counts{Packets: 2, Bytes: 300, TCPFlags: 0x12},
-		EndReason: flow.EndFIN, Initiator: flow.OpenedByDst, SamplingRate: 1,
+		EndReason: flow.EndFIN, Initiator: flow.OpenedByDst, SamplingRate: 3, VLAN: 7,
 	}}
 	compare(t, got, want)
 }
@@ -95,7 +96,7 @@ func TestConnectionShape(t *testing.T) {
 		Direction: flow.DirectionOutbound, Interface: "eth0", Hostname: "node-1",
 		Counts:    flow.Counts{Packets: 1, Bytes: 100},
 		Reverse:   &flow.Counts{Packets: 2, Bytes: 300, TCPFlags: 0x12},
-		EndReason: flow.EndFIN, Initiator: flow.OpenedBySrc, SamplingRate: 1,
+		EndReason: flow.EndFIN, Initiator: flow.OpenedBySrc, SamplingRate: 3, VLAN: 7,
 	}
 	mirrored := opened
 	mirrored.Src, mirrored.Dst = opened.Dst, opened.Src

@@ -19,6 +19,8 @@ func defaults() Settings {
 	return Settings{
 		Interface:      Interfaces{Mode: InterfacesAuto},
 		IngressHook:    IngressAuto,
+		Sampling:       1,
+		Zones:          ZonesNone,
 		FlowShape:      ShapeFlow,
 		MaxFlows:       262144,
 		TCPIdleTimeout: time.Minute,
@@ -119,6 +121,8 @@ var settingCases = []struct {
 	{"ingress-hook", "xdp", func(s *Settings) { s.IngressHook = IngressXDP }},
 	{"ingress-hook", "xdp-generic", func(s *Settings) { s.IngressHook = IngressXDPGeneric }},
 	{"ingress-hook", "tc", func(s *Settings) { s.IngressHook = IngressTC }},
+	{"sampling", "1000", func(s *Settings) { s.Sampling = 1000 }},
+	{"zones", "VLAN", func(s *Settings) { s.Zones = ZonesVLAN }},
 	{"flow-shape", "connection", func(s *Settings) { s.FlowShape = ShapeConnection }},
 	{"max-flows", "1024", func(s *Settings) { s.MaxFlows = 1024 }},
 	{"max-flows", "16777216", func(s *Settings) { s.MaxFlows = 16777216 }},

@@ -23,6 +23,7 @@ func kinds() []kong.Option {
 		ofType(ranged("seconds, or a duration such as 1m30s,", parseDuration)),
 		ofType(ranged("bytes, or a size such as 64MiB or 1GB,", parseByteSize)),
 		ofType(oneOf(IngressAuto, IngressXDP, IngressXDPGeneric, IngressTC)),
+		ofType(oneOf(ZonesNone, ZonesVLAN)),
 		ofType(oneOf(ShapeFlow, ShapeConnection)),
 		ofType(oneOf(FormatAuto, FormatArray, FormatNDJSON, FormatSingle)),
 		ofType(oneOf(CompressNone, CompressGzip, CompressZstd)),

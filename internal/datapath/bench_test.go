@@ -20,6 +20,7 @@ func BenchmarkHotFlow(b *testing.B) {
 	}{
 		{"TCP", testnet.TCP("10.0.0.1:40000", "10.0.0.2:443", testnet.ACK, 100).Bytes()},
 		{"UDP6", testnet.UDP("[fd00::1]:40000", "[fd00::2]:443", 100).Bytes()},
+		{"thorough", testnet.TCP("10.0.0.1:40000", "10.0.0.2:443", testnet.ACK, 100).VLAN(7, 8).Bytes()},
 	} {
 		for _, hook := range hooks {
 			b.Run(protocol.name+"/"+hook, func(b *testing.B) {

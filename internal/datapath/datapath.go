@@ -26,6 +26,10 @@ type Config struct {
 	// MaxFlows is the number of connections that the map holds. The kernel keeps about 128 per CPU of them in
 	// reserve.
 	MaxFlows uint32
+	// Sampling has one in so many packets counted, at random; 1 is all of them.
+	Sampling uint32
+	// VLANZones keeps connections of separate VLANs apart that are equal otherwise.
+	VLANZones bool
 }
 
 // Datapath is the loaded kernel side. Its methods may be called from several goroutines.
@@ -51,7 +55,9 @@ func Load(cfg Config) (*Datapath, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the kernel object: %w", err)
 	}
-	configure(spec, cfg)
+	if err := configure(spec, cfg); err != nil {
+		return nil, err
+	}
 	if !haveXDPFragments() {
 		delete(spec.Programs, kernelProgXdpIngress)
 	}
@@ -70,10 +76,18 @@ func Load(cfg Config) (*Datapath, error) {
 }
 
 // configure is the only place where the kernel object is changed before it is loaded.
-func configure(spec *ebpf.CollectionSpec, cfg Config) {
+func configure(spec *ebpf.CollectionSpec, cfg Config) error {
 	spec.Maps[kernelMapFlows].MaxEntries = cfg.MaxFlows
 	spec.Maps[kernelMapRecords].MaxEntries = recordsRingBytes
 	spec.Maps[kernelMapClosed].MaxEntries = closedRingBytes
+	settings := kernelSettings{Sampling: cfg.Sampling}
+	if cfg.VLANZones {
+		settings.VlanZones = 1
+	}
+	if err := spec.Variables[kernelVarConfig].Set(&settings); err != nil {
+		return fmt.Errorf("set the kernel object's settings: %w", err)
+	}
+	return nil
 }
 
 // Close unloads the kernel side. Attachments must be closed before.

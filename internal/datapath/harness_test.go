@@ -36,8 +36,13 @@ type kernel struct {
 
 func newKernel(t testing.TB, maxFlows uint32) kernel {
 	t.Helper()
+	return newKernelWith(t, Config{MaxFlows: maxFlows, Sampling: 1})
+}
+
+func newKernelWith(t testing.TB, cfg Config) kernel {
+	t.Helper()
 	testnet.NeedRoot(t)
-	d, err := Load(Config{MaxFlows: maxFlows})
+	d, err := Load(cfg)
 	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, unix.EPERM) {
 		testnet.Unavailable(t, err)
 	}
@@ -148,6 +153,21 @@ func (k kernel) closed(t testing.TB) []flow.Closing {
 		t.Fatal(err)
 	}
 	return all
+}
+
+// since returns what a ledger gained, in what hooks saw and in fates.
+func since(now, before flow.Ledger) flow.Ledger {
+	less := func(a, b flow.Counter) flow.Counter {
+		return flow.Counter{Packets: a.Packets - b.Packets, Bytes: a.Bytes - b.Bytes}
+	}
+	for hook, c := range now.Seen {
+		now.Seen[hook] = less(c, before.Seen[hook])
+	}
+	for reason, c := range now.Uncounted {
+		now.Uncounted[reason] = less(c, before.Uncounted[reason])
+	}
+	now.Counted = less(now.Counted, before.Counted)
+	return now
 }
 
 // checkLedger compares every counter of the ledger, but for those that say how full the rings were.

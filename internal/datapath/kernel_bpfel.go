@@ -21,6 +21,22 @@ type kernelClosing struct {
 	Pad      uint32
 }
 
+type kernelDatagram struct {
+	_        structs.HostLayout
+	Addr     [2][16]uint8
+	Id       uint32
+	Zone     uint16
+	Protocol uint8
+	Pad      uint8
+}
+
+type kernelDatagramFlow struct {
+	_        structs.HostLayout
+	Port     [2]uint16
+	Protocol uint8
+	Pad      [3]uint8
+}
+
 type kernelFate uint32
 
 const (
@@ -29,10 +45,11 @@ const (
 	kernelFateFATE_TRUNCATED   kernelFate = 2
 	kernelFateFATE_MALFORMED   kernelFate = 3
 	kernelFateFATE_UNSUPPORTED kernelFate = 4
-	kernelFateFATE_DUPLICATE   kernelFate = 5
-	kernelFateFATE_NO_MEMORY   kernelFate = 6
-	kernelFateFATE_EXPIRING    kernelFate = 7
-	kernelFateFATES            kernelFate = 8
+	kernelFateFATE_NOT_SAMPLED kernelFate = 5
+	kernelFateFATE_DUPLICATE   kernelFate = 6
+	kernelFateFATE_NO_MEMORY   kernelFate = 7
+	kernelFateFATE_EXPIRING    kernelFate = 8
+	kernelFateFATES            kernelFate = 9
 )
 
 type kernelFlowEntry struct {
@@ -82,6 +99,15 @@ const (
 	kernelHandoverHANDOVER_SHUTDOWN kernelHandover = 3
 )
 
+type kernelHeaders struct {
+	_     structs.HostLayout
+	Pos   uint32
+	Len   uint32
+	More  uint32
+	Pad   uint32
+	Bytes [256]uint8
+}
+
 type kernelHook uint32
 
 const (
@@ -98,7 +124,7 @@ type kernelLedgerPage struct {
 		Packets uint64
 		Bytes   uint64
 	}
-	Fates [8]struct {
+	Fates [9]struct {
 		_       structs.HostLayout
 		Packets uint64
 		Bytes   uint64
@@ -120,6 +146,12 @@ type kernelRecord struct {
 	Entry    kernelFlowEntry
 	Handover uint32
 	Pad      uint32
+}
+
+type kernelSettings struct {
+	_         structs.HostLayout
+	Sampling  uint32
+	VlanZones uint32
 }
 
 type kernelSweepArgs struct {
@@ -147,8 +179,10 @@ type kernelTakeArgs struct {
 const (
 	kernelMapClosed      = "closed"
 	kernelMapFlows       = "flows"
+	kernelMapFragments   = "fragments"
 	kernelMapLedger      = "ledger"
 	kernelMapRecords     = "records"
+	kernelMapScratch     = "scratch"
 	kernelMapTaking      = "taking"
 	kernelProgSweep      = "sweep"
 	kernelProgTake       = "take"
@@ -156,6 +190,7 @@ const (
 	kernelProgTcIngress  = "tc_ingress"
 	kernelProgXdpIngress = "xdp_ingress"
 	kernelVarAbiTypes    = "abi_types"
+	kernelVarConfig      = "config"
 )
 
 // loadKernel returns the embedded CollectionSpec for kernel.
@@ -211,11 +246,13 @@ type kernelProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelMapSpecs struct {
-	Closed  *ebpf.MapSpec `ebpf:"closed"`
-	Flows   *ebpf.MapSpec `ebpf:"flows"`
-	Ledger  *ebpf.MapSpec `ebpf:"ledger"`
-	Records *ebpf.MapSpec `ebpf:"records"`
-	Taking  *ebpf.MapSpec `ebpf:"taking"`
+	Closed    *ebpf.MapSpec `ebpf:"closed"`
+	Flows     *ebpf.MapSpec `ebpf:"flows"`
+	Fragments *ebpf.MapSpec `ebpf:"fragments"`
+	Ledger    *ebpf.MapSpec `ebpf:"ledger"`
+	Records   *ebpf.MapSpec `ebpf:"records"`
+	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
+	Taking    *ebpf.MapSpec `ebpf:"taking"`
 }
 
 // kernelVariableSpecs contains global variables before they are loaded into the kernel.
@@ -223,6 +260,7 @@ type kernelMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelVariableSpecs struct {
 	AbiTypes *ebpf.VariableSpec `ebpf:"abi_types"`
+	Config   *ebpf.VariableSpec `ebpf:"config"`
 }
 
 // kernelObjects contains all objects after they have been loaded into the kernel.
@@ -245,19 +283,23 @@ func (o *kernelObjects) Close() error {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelMaps struct {
-	Closed  *ebpf.Map `ebpf:"closed"`
-	Flows   *ebpf.Map `ebpf:"flows"`
-	Ledger  *ebpf.Map `ebpf:"ledger"`
-	Records *ebpf.Map `ebpf:"records"`
-	Taking  *ebpf.Map `ebpf:"taking"`
+	Closed    *ebpf.Map `ebpf:"closed"`
+	Flows     *ebpf.Map `ebpf:"flows"`
+	Fragments *ebpf.Map `ebpf:"fragments"`
+	Ledger    *ebpf.Map `ebpf:"ledger"`
+	Records   *ebpf.Map `ebpf:"records"`
+	Scratch   *ebpf.Map `ebpf:"scratch"`
+	Taking    *ebpf.Map `ebpf:"taking"`
 }
 
 func (m *kernelMaps) Close() error {
 	return _KernelClose(
 		m.Closed,
 		m.Flows,
+		m.Fragments,
 		m.Ledger,
 		m.Records,
+		m.Scratch,
 		m.Taking,
 	)
 }
@@ -267,6 +309,7 @@ func (m *kernelMaps) Close() error {
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelVariables struct {
 	AbiTypes *ebpf.Variable `ebpf:"abi_types"`
+	Config   *ebpf.Variable `ebpf:"config"`
 }
 
 // kernelPrograms contains all programs after they have been loaded into the kernel.

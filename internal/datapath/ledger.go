@@ -18,6 +18,7 @@ var (
 		kernelFateFATE_TRUNCATED:   "truncated",
 		kernelFateFATE_MALFORMED:   "malformed",
 		kernelFateFATE_UNSUPPORTED: "unsupported",
+		kernelFateFATE_NOT_SAMPLED: "not_sampled",
 		kernelFateFATE_DUPLICATE:   "duplicate",
 		kernelFateFATE_NO_MEMORY:   "no_memory",
 		kernelFateFATE_EXPIRING:    "expiring",

@@ -22,6 +22,7 @@ type Event struct {
 	EndReason    EndReason
 	Initiator    Opened
 	SamplingRate uint32 // one in so many packets was counted; 1 is all of them
+	VLAN         uint16 // id of the outermost tag, where VLANs are kept apart; else 0
 
 	Reverse *Counts // what Dst sent to Src, in the shape "connection"
 }

@@ -99,7 +99,12 @@ func (e *Event) appendOwnFields(dst []byte) []byte {
 	dst = append(dst, `,"community_id":"`...)
 	dst = AppendCommunityID(dst, e.Src, e.Dst, e.Protocol)
 	dst = append(dst, `","sampling_rate":`...)
-	return strconv.AppendUint(dst, uint64(e.SamplingRate), 10)
+	dst = strconv.AppendUint(dst, uint64(e.SamplingRate), 10)
+	if e.VLAN != 0 {
+		dst = append(dst, `,"vlan":`...)
+		dst = strconv.AppendUint(dst, uint64(e.VLAN), 10)
+	}
+	return dst
 }
 
 // seconds is counted in whole microseconds, so that it agrees with the times as they are written.

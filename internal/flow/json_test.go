@@ -45,6 +45,7 @@ type wireEvent struct {
 	Initiator    *bool    `json:"initiator,omitempty"`
 	CommunityID  string   `json:"community_id"`
 	SamplingRate uint32   `json:"sampling_rate"`
+	VLAN         uint16   `json:"vlan,omitempty"`
 
 	ReversePacketCount *uint64 `json:"reverse_packet_count,omitempty"`
 	ReverseByteCount   *uint64 `json:"reverse_byte_count,omitempty"`
@@ -75,6 +76,7 @@ func newWireEvent(e *Event) wireEvent {
 		TCPFlags:     e.TCPFlags,
 		CommunityID:  string(AppendCommunityID(nil, e.Src, e.Dst, e.Protocol)),
 		SamplingRate: e.SamplingRate,
+		VLAN:         e.VLAN,
 	}
 	if end.After(start) {
 		w.FlowDuration = float64(end.UnixMicro()-start.UnixMicro()) / 1_000_000
@@ -161,6 +163,12 @@ var appendJSONCases = []struct {
 		tcpEvent(),
 		func(e *Event) { e.Reverse = &Counts{} },
 		tcpJSON + `,"reverse_packet_count":0,"reverse_byte_count":0,"reverse_tcp_flags":0}`,
+	},
+	{
+		"a VLAN, sampled",
+		tcpEvent(),
+		func(e *Event) { e.VLAN, e.SamplingRate = 4094, 100 },
+		strings.Replace(tcpJSON, `"sampling_rate":1`, `"sampling_rate":100,"vlan":4094`, 1) + "}",
 	},
 	{
 		"opened by the destination",
@@ -346,6 +354,7 @@ func FuzzAppendJSON(f *testing.F) {
 		start := time.Unix(0, startNs)
 		e := Event{
 			ID:           EventID{Instance: id, Sequence: ^id},
+			VLAN:         uint16(id),
 			Src:          netip.AddrPortFrom(from, sport),
 			Dst:          netip.AddrPortFrom(to, dport),
 			Protocol:     protocol,

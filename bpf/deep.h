@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * The thorough parser, for every frame that the quick one (parse.h) does not take: tags and labels, extension headers,
+ * fragments, headers outside the linear part, and all that is not well. It works on a copy of the frame's beginning and is
+ * verified on its own, so that it costs the quick path nothing.
+ */
+#ifndef WEIR_DEEP_H
+#define WEIR_DEEP_H
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "fragments.h"
+#include "packet.h"
+
+#define HEADERS_MAX 256
+#define VLAN_TAGS_MAX 3
+#define MPLS_LABELS_MAX 4
+#define MPLS_BOTTOM 0x100 /* of the stack, RFC 3032 section 2.1 */
+#define PPP_IPV4 0x0021   /* RFC 1332 section 2.1 */
+#define PPP_IPV6 0x0057   /* RFC 5072 section 2 */
+#define EXTENSIONS_MAX 8
+#define FRAGMENT6_OFFSET 0xfff8 /* RFC 8200 section 4.5 */
+#define FRAGMENT6_MORE 0x0001
+
+/* A copy of the beginning of a frame, and the read position in it. */
+struct headers {
+	__u32 pos;
+	__u32 len;  /* bytes copied */
+	__u32 more; /* the frame is longer than that */
+	__u32 pad;
+	__u8 bytes[HEADERS_MAX];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct headers);
+	__uint(max_entries, 1);
+} scratch SEC(".maps");
+
+/* What was read of a packet on the way to its transport header. */
+struct route {
+	__u8 addr[2][16]; /* source, destination */
+	__u32 payload_len; /* bytes the IP header promises behind itself; PAYLOAD_UNKNOWN if it does not say */
+	__u32 fragment_id;
+	__u8 protocol;
+	__u8 fragment; /* enum fragment */
+	__u8 ipv4;
+};
+
+/* Why a header could not be taken. */
+static __always_inline enum fate short_of(const struct headers *h)
+{
+	return h->more ? FATE_UNSUPPORTED : FATE_TRUNCATED;
+}
+
+static __always_inline void *deep_take(struct headers *h, __u32 len)
+{
+	__u32 pos = h->pos;
+
+	if (pos > HEADERS_MAX - len || pos + len > h->len)
+		return 0;
+	h->pos = pos + len;
+	return &h->bytes[pos];
+}
+
+static __always_inline int deep_skip(struct headers *h, __u32 len)
+{
+	if (len > HEADERS_MAX || h->pos + len > h->len)
+		return 0;
+	h->pos += len;
+	return 1;
+}
+
+/* Takes the tags in front of the EtherType. p->vlan is that of the first, unless one travelled beside the frame. */
+static __always_inline enum fate deep_vlan(struct headers *h, struct packet *p, __be16 *ethertype)
+{
+	int i;
+
+	for (i = 0; i < VLAN_TAGS_MAX; i++) {
+		struct vlan_tag *tag;
+
+		if (!is_vlan(*ethertype))
+			return FATE_COUNTED;
+		tag = deep_take(h, sizeof(*tag));
+		if (!tag)
+			return short_of(h);
+		if (!p->vlan)
+			p->vlan = bpf_ntohs(tag->tci) & VLAN_ID_MASK;
+		*ethertype = tag->ethertype;
+	}
+	return is_vlan(*ethertype) ? FATE_UNSUPPORTED : FATE_COUNTED;
+}
+
+/* RFC 2516 section 4, and the protocol field of the PPP frame behind it (RFC 1661 section 2). */
+struct pppoe_header {
+	__u8 version_type;
+	__u8 code;
+	__be16 session;
+	__be16 length;
+	__be16 protocol;
+};
+
+/* Takes a PPPoE session header. What is not IP in it, such as the set-up of the link, keeps its EtherType. */
+static __always_inline enum fate deep_pppoe(struct headers *h, __be16 *ethertype)
+{
+	struct pppoe_header *pppoe = deep_take(h, sizeof(*pppoe));
+
+	if (!pppoe)
+		return short_of(h);
+	if (pppoe->version_type != 0x11 || pppoe->code)
+		return FATE_MALFORMED;
+	if (pppoe->protocol == bpf_htons(PPP_IPV4))
+		*ethertype = bpf_htons(ETH_P_IP);
+	else if (pppoe->protocol == bpf_htons(PPP_IPV6))
+		*ethertype = bpf_htons(ETH_P_IPV6);
+	return FATE_COUNTED;
+}
+
+/* Takes a stack of labels. They do not say what is below; the IP version does, as routers assume (RFC 4928). */
+static __always_inline enum fate deep_mpls(struct headers *h, __be16 *ethertype)
+{
+	int i;
+
+	for (i = 0; i < MPLS_LABELS_MAX; i++) {
+		__be32 *label = deep_take(h, sizeof(*label));
+		__u8 *version;
+
+		if (!label)
+			return short_of(h);
+		if (!(*label & bpf_htonl(MPLS_BOTTOM)))
+			continue;
+		version = deep_take(h, 1);
+		if (!version)
+			return short_of(h);
+		h->pos -= 1;
+		if (*version >> 4 == 4)
+			*ethertype = bpf_htons(ETH_P_IP);
+		else if (*version >> 4 == 6)
+			*ethertype = bpf_htons(ETH_P_IPV6);
+		return FATE_COUNTED;
+	}
+	return FATE_UNSUPPORTED;
+}
+
+/* Takes everything in front of the IP header. The EtherType is not IP's if there is none. */
+static __always_inline enum fate deep_link(struct headers *h, struct packet *p, __be16 *ethertype)
+{
+	struct ethhdr *eth = deep_take(h, sizeof(*eth));
+	enum fate fate;
+
+	if (!eth)
+		return short_of(h);
+	*ethertype = eth->h_proto;
+	fate = deep_vlan(h, p, ethertype);
+	if (fate != FATE_COUNTED)
+		return fate;
+	switch (*ethertype) {
+	case bpf_htons(ETH_P_PPP_SES):
+		return deep_pppoe(h, ethertype);
+	case bpf_htons(ETH_P_MPLS_UC):
+	case bpf_htons(ETH_P_MPLS_MC):
+		return deep_mpls(h, ethertype);
+	}
+	return FATE_COUNTED;
+}
+
+static __always_inline enum fate deep_ipv4(struct headers *h, struct route *r)
+{
+	struct iphdr *ip = deep_take(h, sizeof(*ip));
+	__u32 header_len, total_len, fragment;
+
+	if (!ip)
+		return short_of(h);
+	header_len = ip->ihl * 4;
+	total_len = bpf_ntohs(ip->tot_len);
+	if (ip->version != 4 || header_len < sizeof(*ip) || (total_len && total_len < header_len))
+		return FATE_MALFORMED;
+	if (!deep_skip(h, header_len - sizeof(*ip)))
+		return short_of(h);
+	map_ipv4(r->addr[0], ip->saddr);
+	map_ipv4(r->addr[1], ip->daddr);
+	r->ipv4 = 1;
+	r->payload_len = total_len ? total_len - header_len : PAYLOAD_UNKNOWN;
+	r->protocol = ip->protocol;
+	fragment = bpf_ntohs(ip->frag_off);
+	if (fragment & (IP_OFFSET_MASK | IP_MORE_FRAGMENTS)) {
+		r->fragment = fragment & IP_OFFSET_MASK ? FRAGMENT_LATER : FRAGMENT_FIRST;
+		r->fragment_id = bpf_ntohs(ip->id);
+	}
+	return FATE_COUNTED;
+}
+
+/* What extension headers begin with (RFC 8200 section 4), and all of a fragment header (section 4.5). */
+struct extension {
+	__u8 nexthdr;
+	__u8 len;
+};
+
+struct fragment_header {
+	__u8 nexthdr;
+	__u8 reserved;
+	__be16 offset;
+	__be32 id;
+};
+
+static __always_inline int is_extension(__u8 nexthdr)
+{
+	switch (nexthdr) {
+	case IPPROTO_HOPOPTS:
+	case IPPROTO_ROUTING:
+	case IPPROTO_FRAGMENT:
+	case IPPROTO_AH:
+	case IPPROTO_DSTOPTS:
+	case IPPROTO_MH:
+		return 1;
+	}
+	return 0;
+}
+
+static __always_inline enum fate deep_fragment(struct headers *h, struct route *r)
+{
+	struct fragment_header *header = deep_take(h, sizeof(*header));
+	__u32 offset;
+
+	if (!header)
+		return short_of(h);
+	offset = bpf_ntohs(header->offset);
+	/* One fragment that is the whole datagram is none (RFC 6946). */
+	if (offset & (FRAGMENT6_OFFSET | FRAGMENT6_MORE)) {
+		r->fragment = offset & FRAGMENT6_OFFSET ? FRAGMENT_LATER : FRAGMENT_FIRST;
+		r->fragment_id = bpf_ntohl(header->id);
+	}
+	r->protocol = header->nexthdr;
+	return FATE_COUNTED;
+}
+
+/* Takes an extension header that says its own length: AH in units of 4 bytes less 2 (RFC 4302), others of 8 less 1. */
+static __always_inline enum fate deep_option(struct headers *h, struct route *r)
+{
+	struct extension *extension = deep_take(h, sizeof(*extension));
+	__u32 len;
+
+	if (!extension)
+		return short_of(h);
+	len = r->protocol == IPPROTO_AH ? (extension->len + 2) * 4 : (extension->len + 1) * 8;
+	r->protocol = extension->nexthdr;
+	return deep_skip(h, len - sizeof(*extension)) ? FATE_COUNTED : short_of(h);
+}
+
+static __always_inline enum fate deep_extensions(struct headers *h, struct route *r)
+{
+	int i;
+
+	for (i = 0; i < EXTENSIONS_MAX; i++) {
+		__u32 start = h->pos;
+		enum fate fate;
+
+		/* Behind the header of a later fragment there is data. */
+		if (!is_extension(r->protocol) || r->fragment == FRAGMENT_LATER)
+			return FATE_COUNTED;
+		if (r->protocol == IPPROTO_FRAGMENT)
+			fate = deep_fragment(h, r);
+		else
+			fate = deep_option(h, r);
+		if (fate != FATE_COUNTED)
+			return fate;
+		if (r->payload_len == PAYLOAD_UNKNOWN)
+			continue;
+		if (r->payload_len < h->pos - start)
+			return FATE_MALFORMED;
+		r->payload_len -= h->pos - start;
+	}
+	return is_extension(r->protocol) ? FATE_UNSUPPORTED : FATE_COUNTED;
+}
+
+static __always_inline enum fate deep_ipv6(struct headers *h, struct route *r)
+{
+	struct ipv6hdr *ip = deep_take(h, sizeof(*ip));
+
+	if (!ip)
+		return short_of(h);
+	if (ip->version != 6)
+		return FATE_MALFORMED;
+	copy_ipv6(r->addr[0], &ip->saddr);
+	copy_ipv6(r->addr[1], &ip->daddr);
+	r->payload_len = ip->payload_len ? bpf_ntohs(ip->payload_len) : PAYLOAD_UNKNOWN;
+	r->protocol = ip->nexthdr;
+	return deep_extensions(h, r);
+}
+
+/* Takes len bytes that must lie both in the frame and in the IP payload. */
+static __always_inline enum fate deep_transport_header(struct headers *h, const struct route *r, __u32 len, void **header)
+{
+	if (r->payload_len < len)
+		return FATE_MALFORMED;
+	*header = deep_take(h, len);
+	return *header ? FATE_COUNTED : short_of(h);
+}
+
+static __always_inline enum fate deep_tcp(struct headers *h, const struct route *r, struct packet *p)
+{
+	void *header;
+	struct tcphdr *tcp;
+	enum fate fate = deep_transport_header(h, r, sizeof(*tcp), &header);
+
+	if (fate != FATE_COUNTED)
+		return fate;
+	tcp = header;
+	if (tcp->doff * 4 < sizeof(*tcp) || r->payload_len < tcp->doff * 4)
+		return FATE_MALFORMED;
+	p->key.port[0] = tcp->source;
+	p->key.port[1] = tcp->dest;
+	p->tcp_flags = bpf_ntohs(*(__be16 *)(header + 12)) & TCP_CONTROL_BITS;
+	p->header_len = h->pos - sizeof(*tcp) + tcp->doff * 4;
+	return FATE_COUNTED;
+}
+
+/* Reads ports, or what stands in their place, as source and destination. */
+static __always_inline enum fate deep_transport(struct headers *h, const struct route *r, struct packet *p)
+{
+	enum fate fate;
+	void *header;
+	__u32 len;
+
+	p->header_len = h->pos;
+	p->key.port[0] = 0;
+	p->key.port[1] = 0;
+	if (r->fragment == FRAGMENT_LATER)
+		return FATE_COUNTED;
+	if (r->protocol == IPPROTO_TCP)
+		return deep_tcp(h, r, p);
+	len = transport_len(r->protocol);
+	if (!len)
+		return FATE_COUNTED;
+	fate = deep_transport_header(h, r, 4, &header);
+	if (fate != FATE_COUNTED)
+		return fate;
+	if (r->payload_len < len)
+		return FATE_MALFORMED;
+	if (!deep_skip(h, len - 4))
+		return short_of(h);
+	if (r->protocol == IPPROTO_ICMP || r->protocol == IPPROTO_ICMPV6) {
+		p->key.port[1] = *(__be16 *)header;
+		return FATE_COUNTED;
+	}
+	p->key.port[0] = ((__be16 *)header)[0];
+	p->key.port[1] = ((__be16 *)header)[1];
+	p->header_len = h->pos;
+	return FATE_COUNTED;
+}
+
+/* A first fragment leaves its ports; a later one finds them, if the first came before it, or keeps ports 0. */
+static __always_inline void relate(struct route *r, struct packet *p)
+{
+	struct datagram datagram = {.id = r->fragment_id, .zone = p->key.zone};
+	struct datagram_flow *known;
+
+	copy_ipv6(datagram.addr[0], (const void *)r->addr[0]);
+	copy_ipv6(datagram.addr[1], (const void *)r->addr[1]);
+	if (r->ipv4)
+		datagram.protocol = r->protocol;
+	if (r->fragment == FRAGMENT_FIRST) {
+		struct datagram_flow flow = {.protocol = r->protocol};
+
+		flow.port[0] = p->key.port[0];
+		flow.port[1] = p->key.port[1];
+		bpf_map_update_elem(&fragments, &datagram, &flow, BPF_ANY);
+		return;
+	}
+	known = bpf_map_lookup_elem(&fragments, &datagram);
+	if (!known)
+		return;
+	p->key.port[0] = known->port[0];
+	p->key.port[1] = known->port[1];
+	r->protocol = known->protocol;
+}
+
+/* Puts the lower endpoint first. The ports stand in p as source and destination. */
+static __always_inline void deep_key(const struct route *r, struct packet *p)
+{
+	const struct in6_addr *src = (const void *)r->addr[0], *dst = (const void *)r->addr[1];
+	__be16 src_port = p->key.port[0], dst_port = p->key.port[1];
+
+	p->from = sender_end(compare_ipv6(src, dst), src_port, dst_port);
+	copy_ipv6(p->key.addr[0], p->from ? dst : src);
+	copy_ipv6(p->key.addr[1], p->from ? src : dst);
+	p->key.port[0] = p->from ? dst_port : src_port;
+	p->key.port[1] = p->from ? src_port : dst_port;
+	p->key.protocol = r->protocol;
+}
+
+/* Parses the copy of a frame. A global function: the verifier looks at it once, by itself. */
+__noinline int parse_deep(struct headers *h, struct packet *p)
+{
+	struct route r = {};
+	__be16 ethertype;
+	enum fate fate;
+
+	if (!h || !p)
+		return FATE_MALFORMED;
+	h->pos = 0;
+	p->tcp_flags = 0;
+	fate = deep_link(h, p, &ethertype);
+	if (fate != FATE_COUNTED)
+		return fate;
+	if (ethertype == bpf_htons(ETH_P_IP))
+		fate = deep_ipv4(h, &r);
+	else if (ethertype == bpf_htons(ETH_P_IPV6))
+		fate = deep_ipv6(h, &r);
+	else
+		fate = FATE_NOT_IP;
+	if (fate != FATE_COUNTED)
+		return fate;
+	fate = deep_transport(h, &r, p);
+	if (fate != FATE_COUNTED)
+		return fate;
+	set_zone(p);
+	if (r.fragment)
+		relate(&r, p);
+	deep_key(&r, p);
+	return FATE_COUNTED;
+}
+
+#endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* What both parsers share: what they find in a frame, and the arithmetic of keys. */
+#ifndef WEIR_PACKET_H
+#define WEIR_PACKET_H
+
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <linux/types.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "config.h"
+
+#define IP_OFFSET_MASK 0x1fff /* fragment offset, RFC 791 */
+#define IP_MORE_FRAGMENTS 0x2000
+#define TCP_CONTROL_BITS 0x0fff /* of bytes 12 and 13 of a TCP header, RFC 9293 and RFC 7125 */
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
+/* A super-packet of more than 64 KiB says 0 (BIG TCP). */
+#define PAYLOAD_UNKNOWN (~0U)
+
+struct packet {
+	struct flow_key key;
+	__u32 from;       /* which end of the key sent it: 0 or 1 */
+	__u32 tcp_flags;  /* 0 if not TCP */
+	__u32 header_len; /* from the frame's start to the end of its transport header */
+	__u32 vlan;       /* id of the outermost tag, 0 without one */
+};
+
+/* Where in its datagram a packet stands. */
+enum fragment {
+	FRAGMENT_NONE,
+	FRAGMENT_FIRST, /* with the transport header */
+	FRAGMENT_LATER, /* without */
+};
+
+#define VLAN_ID_MASK 0x0fff
+
+struct vlan_tag {
+	__be16 tci;
+	__be16 ethertype;
+};
+
+static __always_inline int is_vlan(__be16 ethertype)
+{
+	return ethertype == bpf_htons(ETH_P_8021Q) || ethertype == bpf_htons(ETH_P_8021AD);
+}
+
+/* How much of a transport header is read, but for TCP: all of its fixed part. 0: the protocol has no ports. */
+static __always_inline __u32 transport_len(__u8 protocol)
+{
+	switch (protocol) {
+	case IPPROTO_UDP:
+	case IPPROTO_UDPLITE: /* RFC 3828 */
+	case IPPROTO_ICMP:    /* RFC 792 */
+		return 8;
+	case IPPROTO_ICMPV6: /* RFC 4443 section 2.1 */
+		return 4;
+	case IPPROTO_SCTP: /* RFC 9260 section 3.1 */
+	case IPPROTO_DCCP: /* RFC 4340 section 5.1 */
+		return 12;
+	}
+	return 0;
+}
+
+static __always_inline void set_zone(struct packet *p)
+{
+	p->key.pad = 0;
+	p->key.zone = config.vlan_zones ? p->vlan : 0;
+}
+
+/* Writes an IPv4 address as v4-mapped. */
+static __always_inline void map_ipv4(__u8 *to, __be32 addr)
+{
+	*(__u64 *)to = 0;
+	*(__u32 *)(to + 8) = bpf_htonl(0xffff);
+	*(__u32 *)(to + 12) = addr;
+}
+
+static __always_inline void copy_ipv6(__u8 *to, const struct in6_addr *addr)
+{
+	*(__u64 *)to = *(const __u64 *)&addr->s6_addr[0];
+	*(__u64 *)(to + 8) = *(const __u64 *)&addr->s6_addr[8];
+}
+
+/* Less, equal, greater: -1, 0, 1, as memcmp would say. */
+static __always_inline int compare_ipv4(__be32 a, __be32 b)
+{
+	if (a == b)
+		return 0;
+	return bpf_ntohl(a) < bpf_ntohl(b) ? -1 : 1;
+}
+
+static __always_inline int compare_ipv6(const struct in6_addr *a, const struct in6_addr *b)
+{
+	__u64 a_high = bpf_be64_to_cpu(*(const __u64 *)&a->s6_addr[0]);
+	__u64 b_high = bpf_be64_to_cpu(*(const __u64 *)&b->s6_addr[0]);
+	__u64 a_low = bpf_be64_to_cpu(*(const __u64 *)&a->s6_addr[8]);
+	__u64 b_low = bpf_be64_to_cpu(*(const __u64 *)&b->s6_addr[8]);
+
+	if (a_high != b_high)
+		return a_high < b_high ? -1 : 1;
+	if (a_low != b_low)
+		return a_low < b_low ? -1 : 1;
+	return 0;
+}
+
+/* Says which end of the key the sender is, given how its address compares with the receiver's. */
+static __always_inline __u32 sender_end(int order, __be16 src, __be16 dst)
+{
+	if (order)
+		return order > 0;
+	return bpf_ntohs(src) > bpf_ntohs(dst);
+}
+
+#endif
