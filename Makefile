@@ -27,11 +27,11 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build the static binary bin/weir
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/weir ./cmd/weir
+	@CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/weir ./cmd/weir
 
 .PHONY: run
 run: build ## watch the default-route interface and print FlowEvents, one JSON object a line (root)
-	exec ./bin/weir run
+	@exec ./bin/weir run
 
 .PHONY: test
 test: test-packages ## run all tests (root)
@@ -65,16 +65,16 @@ bench: ## print what a packet and a FlowEvent cost (root)
 	$(GO) test -run '^$$' -bench . -benchtime 1s -count 5 ./internal/datapath ./internal/collect ./internal/flow ./internal/deliver
 
 .PHONY: image
-image: ## build the container image weir:$(VERSION) (Docker with BuildKit)
-	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t weir:$(VERSION) .
+image: ## build the container image weir:dev, also tagged with its version (Docker with BuildKit)
+	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t weir:$(VERSION) -t weir:dev .
 
 .PHONY: generate-packages test-packages kernel-packages
 generate-packages: PACKAGES := $(GENERATE_PACKAGES)
 test-packages: PACKAGES := $(TEST_PACKAGES)
 kernel-packages: PACKAGES := $(KERNEL_PACKAGES)
 generate-packages test-packages kernel-packages:
-	@missing=$$(dpkg-query -W -f '$${db:Status-Status} $${Package}\n' $(PACKAGES) 2>/dev/null | awk '$$1 == "installed" {print $$2}' \
-		| sort | comm -13 - <(printf '%s\n' $(PACKAGES) | sort)); \
+	@installed=$$(dpkg-query -W -f '$${db:Status-Status} $${Package}\n' $(PACKAGES) 2>/dev/null | awk '$$1 == "installed" {print $$2}' || true); \
+	missing=$$(comm -13 <(sort <<<"$$installed") <(printf '%s\n' $(PACKAGES) | sort)); \
 	if [ -n "$$missing" ]; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	fi

@@ -72,7 +72,7 @@ func Start(s config.Settings, build Build, stdout io.Writer, log *zap.Logger) (_
 		func() error { return a.listen(s, reg) },
 		func() error { return a.open(s, build, stdout, reg) },
 		func() error { return a.load(s, build, reg) },
-		func() error { return a.attachments.attachAll(interfaces, s.IngressHook) },
+		func() error { return a.attachments.attachAll(interfaces) },
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -111,7 +111,7 @@ func (a *Agent) load(s config.Settings, build Build, reg *prometheus.Registry) e
 	}); err != nil {
 		return err
 	}
-	if a.attachments, err = newAttachments(a.kernel, a.host, a.log, reg); err != nil {
+	if a.attachments, err = newAttachments(s.Interface, s.IngressHook, a.kernel, a.host, a.log, reg); err != nil {
 		return err
 	}
 	if a.collector, err = collect.New(cfg, a.kernel, a.host, collect.SystemClock, a.deliverer.Add, reg); err != nil {

@@ -20,22 +20,28 @@ import (
 	"weir/internal/telemetry"
 )
 
-// attachments holds the programs on the interfaces, from attach to detach.
+// attachments holds the programs on the interfaces, from attach to detach, and follows interfaces that come and go.
 type attachments struct {
+	want   config.Interfaces
+	hook   config.IngressHook
 	kernel *datapath.Datapath
 	host   *enrich.Host
 	log    *zap.Logger
 
 	attached *prometheus.GaugeVec // by hook and mode
 	lost     prometheus.Counter
+	failed   prometheus.Counter
 
 	mu      sync.Mutex
 	current map[int][]*datapath.Attachment // by interface index
 }
 
-func newAttachments(kernel *datapath.Datapath, host *enrich.Host, log *zap.Logger, reg prometheus.Registerer,
+func newAttachments(want config.Interfaces, hook config.IngressHook, kernel *datapath.Datapath, host *enrich.Host,
+	log *zap.Logger, reg prometheus.Registerer,
 ) (*attachments, error) {
 	a := &attachments{
+		want:   want,
+		hook:   hook,
 		kernel: kernel,
 		host:   host,
 		log:    log,
@@ -47,6 +53,10 @@ func newAttachments(kernel *datapath.Datapath, host *enrich.Host, log *zap.Logge
 			Name: "weir_interfaces_lost_total",
 			Help: "Interfaces that went away while a program was attached to them.",
 		}),
+		failed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "weir_attach_failures_total",
+			Help: "Tries to attach to an interface that appeared, in vain.",
+		}),
 		current: map[int][]*datapath.Attachment{},
 	}
 	for _, side := range []datapath.Side{datapath.Ingress, datapath.Egress} {
@@ -54,7 +64,7 @@ func newAttachments(kernel *datapath.Datapath, host *enrich.Host, log *zap.Logge
 			a.attached.WithLabelValues(string(side), string(mode)).Set(0)
 		}
 	}
-	for _, collector := range []prometheus.Collector{a.attached, a.lost} {
+	for _, collector := range []prometheus.Collector{a.attached, a.lost, a.failed} {
 		if err := reg.Register(collector); err != nil {
 			return nil, fmt.Errorf("register the attachments' metrics: %w", err)
 		}
@@ -63,18 +73,18 @@ func newAttachments(kernel *datapath.Datapath, host *enrich.Host, log *zap.Logge
 }
 
 // attachAll attaches to both sides of every interface. If one fails, none stays attached.
-func (a *attachments) attachAll(interfaces []net.Interface, hook config.IngressHook) error {
+func (a *attachments) attachAll(interfaces []net.Interface) error {
 	for _, ifi := range interfaces {
-		if err := a.attach(ifi, hook); err != nil {
+		if err := a.attach(ifi); err != nil {
 			return errors.Join(err, a.detachAll())
 		}
 	}
 	return nil
 }
 
-func (a *attachments) attach(ifi net.Interface, hook config.IngressHook) error {
+func (a *attachments) attach(ifi net.Interface) error {
 	a.host.Name(uint32(ifi.Index), ifi.Name)
-	ingress, err := a.kernel.AttachIngress(ifi, datapath.IngressHook(hook))
+	ingress, err := a.kernel.AttachIngress(ifi, datapath.IngressHook(a.hook))
 	if err != nil {
 		return err
 	}
@@ -122,9 +132,13 @@ func (a *attachments) detach(index int) error {
 	return errors.Join(errs...)
 }
 
-// Run notices interfaces that go away or change their names, until ctx ends. The others go on.
+// Run follows interfaces that come, go and change their names, until ctx ends.
 func (a *attachments) Run(ctx context.Context) error {
-	return netwatch.Run(ctx, a.log, a.relist, netwatch.Links)
+	groups := []uint{netwatch.Links}
+	if a.want.Mode == config.InterfacesAuto {
+		groups = append(groups, netwatch.IPv4Routes, netwatch.IPv6Routes)
+	}
+	return netwatch.Run(ctx, a.log, a.relist, groups...)
 }
 
 func (a *attachments) relist() error {
@@ -136,6 +150,21 @@ func (a *attachments) relist() error {
 	for _, l := range links {
 		names[l.Attrs().Index] = l.Attrs().Name
 	}
+	a.update(names)
+	for _, ifi := range a.fresh() {
+		if err := a.attach(ifi); err != nil {
+			a.failed.Inc()
+			a.mu.Lock()
+			err = errors.Join(err, a.detach(ifi.Index))
+			a.mu.Unlock()
+			a.log.Warn("an interface appeared and cannot be attached", zap.String("interface", ifi.Name), zap.Error(err))
+		}
+	}
+	return nil
+}
+
+// update forgets the interfaces that went away, and renames the others as they are called now, by index.
+func (a *attachments) update(names map[int]string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for index, list := range a.current {
@@ -144,8 +173,8 @@ func (a *attachments) relist() error {
 		case !there:
 			a.lost.Inc()
 			err := a.detach(index)
-			a.log.Warn("an interface went away; the others go on", zap.String("interface", list[0].Interface.Name),
-				zap.NamedError("detach", err))
+			a.log.Warn("an interface went away", zap.String("interface", list[0].Interface.Name),
+				zap.Int("interfaces_left", len(a.current)), zap.NamedError("detach", err))
 		case name != list[0].Interface.Name:
 			a.host.Name(uint32(index), name)
 			for _, at := range list {
@@ -153,7 +182,32 @@ func (a *attachments) relist() error {
 			}
 		}
 	}
-	return nil
+}
+
+// fresh returns the interfaces that are wanted and not attached. That some pattern has none now is no error.
+func (a *attachments) fresh() (list []net.Interface) {
+	wants := []config.Interfaces{a.want}
+	if a.want.Mode == config.InterfacesNamed {
+		wants = nil
+		for _, pattern := range a.want.Patterns {
+			wants = append(wants, config.Interfaces{Mode: config.InterfacesNamed, Patterns: []string{pattern}})
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, want := range wants {
+		found, err := findInterfaces(want)
+		if err != nil {
+			a.log.Debug("no interface to attach", zap.Error(err))
+		}
+		for _, ifi := range found {
+			known := slices.ContainsFunc(list, func(other net.Interface) bool { return other.Index == ifi.Index })
+			if _, attached := a.current[ifi.Index]; !attached && !known {
+				list = append(list, ifi)
+			}
+		}
+	}
+	return list
 }
 
 // checks reports each attachment. Without any, weir counts nothing.

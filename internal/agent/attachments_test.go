@@ -50,7 +50,9 @@ func newStand(t *testing.T) *stand {
 	})
 	core, logs := observer.New(zap.DebugLevel)
 	s.logs = logs
-	if s.attachments, err = newAttachments(kernel, enrich.New(zap.NewNop()), zap.New(core), s.reg); err != nil {
+	if s.attachments, err = newAttachments(
+		config.Interfaces{Mode: config.InterfacesNamed, Patterns: []string{"a", "b"}}, config.IngressTC,
+		kernel, enrich.New(zap.NewNop()), zap.New(core), s.reg); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -137,7 +139,8 @@ func ready(mode string, names ...string) (list []string) {
 func TestAttachAndDetach(t *testing.T) {
 	s := newStand(t)
 	s.check(t, "at first", nil, nothingAttached)
-	s.do(t, func() error { return s.attachAll(s.interfaces, config.IngressXDP) })
+	s.hook = config.IngressXDP
+	s.do(t, func() error { return s.attachAll(s.interfaces) })
 	for range 10 { // in the same order each time
 		s.check(t, "attached", map[string]float64{
 			"weir_attached_interfaces ingress xdp": 2, "weir_attached_interfaces egress tcx": 2,
@@ -166,7 +169,8 @@ func TestAttachAndDetach(t *testing.T) {
 func TestAttachFails(t *testing.T) {
 	s := newStand(t)
 	s.interfaces[1] = net.Interface{Index: 4711, Name: "nonesuch"}
-	err := s.namespace.Do(func() error { return s.attachAll(s.interfaces, config.IngressXDP) })
+	s.hook = config.IngressXDP
+	err := s.namespace.Do(func() error { return s.attachAll(s.interfaces) })
 	if err == nil || !strings.Contains(err.Error(), `attach to "nonesuch" ingress`) {
 		t.Errorf("error %v, want one that names the interface", err)
 	}
@@ -182,7 +186,8 @@ func TestAttachFails(t *testing.T) {
 // TestRename: events and readiness follow an interface to its new name.
 func TestRename(t *testing.T) {
 	s := newStand(t)
-	s.do(t, func() error { return s.attachAll(s.interfaces, config.IngressTC) })
+	s.hook = config.IngressTC
+	s.do(t, func() error { return s.attachAll(s.interfaces) })
 	index := s.interfaces[0].Index
 	if err := s.namespace.Netlink.LinkSetName(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: index}}, "new"); err != nil {
 		t.Fatal(err)
@@ -194,6 +199,38 @@ func TestRename(t *testing.T) {
 	s.check(t, "renamed", map[string]float64{
 		"weir_attached_interfaces ingress tcx": 2, "weir_attached_interfaces egress tcx": 2,
 	}, ready("tcx", "new", "b"))
+}
+
+// TestRecreated: an interface that goes away and comes back under its name is attached again.
+func TestRecreated(t *testing.T) {
+	s := newStand(t)
+	s.do(t, func() error { return s.attachAll(s.interfaces) })
+	for range 2 {
+		if err := s.namespace.Netlink.LinkDel(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "a"}}); err != nil {
+			t.Fatal(err)
+		}
+		l, _ := testnet.Veth(t, testnet.End{Namespace: s.namespace, Name: "a"}, testnet.End{Namespace: testnet.NewNamespace(t), Name: "a"})
+		s.do(t, s.relist)
+		s.do(t, s.relist)
+		if n := programs(t, s.namespace, l.Index); n != 2 {
+			t.Errorf("%d programs on the new interface, want 2", n)
+		}
+	}
+	s.check(t, "recreated", map[string]float64{
+		"weir_attached_interfaces ingress tcx": 2, "weir_attached_interfaces egress tcx": 2, "weir_interfaces_lost_total": 2,
+	}, ready("tcx", "b", "a"))
+}
+
+// TestAppearedInVain: an interface that cannot be attached is counted, and the others stay.
+func TestAppearedInVain(t *testing.T) {
+	s := newStand(t)
+	s.hook = config.IngressXDP
+	s.want = config.Interfaces{Mode: config.InterfacesNamed, Patterns: []string{"a", "lo"}} // loopback has no native XDP
+	s.do(t, func() error { return s.attachAll(s.interfaces[:1]) })
+	s.do(t, s.relist)
+	s.check(t, "in vain", map[string]float64{
+		"weir_attached_interfaces ingress xdp": 1, "weir_attached_interfaces egress tcx": 1, "weir_attach_failures_total": 1,
+	}, ready("xdp", "a"))
 }
 
 // moveAway puts an interface into another namespace, which it returns.
@@ -220,7 +257,8 @@ func TestLoss(t *testing.T) {
 		for _, moved := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, moved %t", hook, moved), func(t *testing.T) {
 				s := newStand(t)
-				s.do(t, func() error { return s.attachAll(s.interfaces, hook) })
+				s.hook = hook
+				s.do(t, func() error { return s.attachAll(s.interfaces) })
 				left, kept := s.interfaces[0], s.interfaces[1]
 				l, err := s.namespace.Netlink.LinkByIndex(left.Index)
 				if err != nil {

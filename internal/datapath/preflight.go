@@ -62,7 +62,7 @@ func checkCapabilities(effective uint64) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return fmt.Errorf("not permitted, for lack of %s: weir needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or root",
+	return fmt.Errorf("not permitted, for lack of %s: run weir as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
 		strings.Join(missing, " and "))
 }
 

@@ -19,6 +19,8 @@ const (
 	Links         = unix.RTNLGRP_LINK
 	IPv4Addresses = unix.RTNLGRP_IPV4_IFADDR
 	IPv6Addresses = unix.RTNLGRP_IPV6_IFADDR
+	IPv4Routes    = unix.RTNLGRP_IPV4_ROUTE
+	IPv6Routes    = unix.RTNLGRP_IPV6_ROUTE
 )
 
 const (
