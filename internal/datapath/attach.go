@@ -78,14 +78,23 @@ func (d *Datapath) AttachIngress(ifi net.Interface, hook IngressHook) (*Attachme
 	tc := d.tcWays(ifi, Ingress)
 	switch hook {
 	case IngressXDP:
-		return attachFirst(ifi, Ingress, []way{xdp})
+		return insist(ifi, xdp)
 	case IngressXDPGeneric:
-		return attachFirst(ifi, Ingress, []way{generic})
+		return insist(ifi, generic)
 	case IngressTC:
 		return attachFirst(ifi, Ingress, tc)
 	default:
 		return attachFirst(ifi, Ingress, append([]way{onHardware(ifi, xdp)}, tc...))
 	}
+}
+
+// insist tries the one way that was asked for.
+func insist(ifi net.Interface, w way) (*Attachment, error) {
+	at, err := attachFirst(ifi, Ingress, []way{w})
+	if err != nil {
+		return nil, fmt.Errorf("%w (the ingress hook auto takes what works)", err)
+	}
+	return at, nil
 }
 
 // onHardware refuses a way to interfaces that are made by software, of which netlink knows the kind.
@@ -135,7 +144,7 @@ func (d *Datapath) attachXDP(ifi net.Interface, flags link.XDPAttachFlags) (func
 	}
 	l, err := link.AttachXDP(link.XDPOptions{Program: d.xdp, Interface: ifi.Index, Flags: flags})
 	if errors.Is(err, unix.EOPNOTSUPP) {
-		return nil, fmt.Errorf("the driver has none, or not with its present settings (auto and tc work): %w", err)
+		return nil, fmt.Errorf("not in this driver, or not with its present settings: %w", err)
 	}
 	if err != nil {
 		return nil, err
