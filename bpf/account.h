@@ -11,8 +11,11 @@
 #include "maps.h"
 #include "packet.h"
 
-/* A direction moves to another interface when its owner has not seen it for this long. */
-#define OWNER_TIMEOUT_NS 1000000000ULL
+/*
+ * A direction moves to another interface when its owner has not seen it for this long: a second, or the time in which a
+ * packet a second has one sampled, up to a minute.
+ */
+#define OWNER_TIMEOUT_NS (1000000000ULL * (config.sampling < 60 ? config.sampling : 60))
 
 #define EEXIST 17 /* include/uapi/asm-generic/errno-base.h */
 
@@ -56,7 +59,7 @@ static __always_inline __u32 opened_by(const struct packet *p)
 	__u32 receiver = STATE_OPENED_1 >> p->from;
 
 	if (p->key.protocol != IPPROTO_TCP)
-		return sender;
+		return config.sampling > 1 ? 0 : sender; /* the first one sampled is anybody's */
 	if (!(p->tcp_flags & TCP_SYN))
 		return 0;
 	return p->tcp_flags & TCP_ACK ? receiver : sender;
@@ -67,6 +70,9 @@ static __always_inline __u32 closed_by(const struct packet *p)
 {
 	__u32 bits = 0;
 
+	/* Of a sample, nobody can say that it shows a connection's end: it is left to idle. */
+	if (config.sampling > 1)
+		return 0;
 	if (p->tcp_flags & TCP_FIN)
 		bits |= STATE_FIN_0 << p->from;
 	if (p->tcp_flags & TCP_RST)

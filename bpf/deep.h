@@ -222,7 +222,6 @@ static __always_inline int is_extension(__u8 nexthdr)
 	case IPPROTO_FRAGMENT:
 	case IPPROTO_AH:
 	case IPPROTO_DSTOPTS:
-	case IPPROTO_MH:
 		return 1;
 	}
 	return 0;
@@ -281,7 +280,7 @@ static __always_inline enum fate deep_extensions(struct headers *h, struct route
 			return FATE_MALFORMED;
 		r->payload_len -= h->pos - start;
 	}
-	return is_extension(r->protocol) ? FATE_UNSUPPORTED : FATE_COUNTED;
+	return is_extension(r->protocol) && r->fragment != FRAGMENT_LATER ? FATE_UNSUPPORTED : FATE_COUNTED;
 }
 
 static __always_inline enum fate deep_ipv6(struct headers *h, struct route *r)
@@ -371,7 +370,7 @@ static __always_inline void relate(struct route *r, struct packet *p)
 	if (r->ipv4)
 		datagram.protocol = r->protocol;
 	if (r->fragment == FRAGMENT_FIRST) {
-		struct datagram_flow flow = {.protocol = r->protocol};
+		struct datagram_flow flow = {.seen_ns = bpf_ktime_get_coarse_ns(), .protocol = r->protocol};
 
 		flow.port[0] = p->key.port[0];
 		flow.port[1] = p->key.port[1];
@@ -379,7 +378,7 @@ static __always_inline void relate(struct route *r, struct packet *p)
 		return;
 	}
 	known = bpf_map_lookup_elem(&fragments, &datagram);
-	if (!known)
+	if (!known || bpf_ktime_get_coarse_ns() - known->seen_ns > FRAGMENT_TIMEOUT_NS)
 		return;
 	p->key.port[0] = known->port[0];
 	p->key.port[1] = known->port[1];

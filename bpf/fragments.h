@@ -18,7 +18,11 @@ struct datagram {
 	__u8 pad;
 } __attribute__((aligned(8)));
 
+/* Identifications come again: what the first fragment of an earlier datagram said is soon forgotten. */
+#define FRAGMENT_TIMEOUT_NS 1000000000ULL
+
 struct datagram_flow {
+	__u64 seen_ns;
 	__be16 port[2]; /* source, destination */
 	__u8 protocol;
 	__u8 pad[3];

@@ -77,7 +77,7 @@ func runAgent(ctx context.Context, invocation config.Invocation, stdout, stderr 
 const stopGrace = 5 * time.Second
 
 // insist ends the process if a stop has not ended in time, as when its own log cannot be written. The kernel then
-// detaches what was attached.
+// detaches what was attached, but for filters of clsact, which the next start replaces.
 func insist(ctx context.Context, timeout time.Duration, ended <-chan struct{}) {
 	select {
 	case <-ctx.Done():

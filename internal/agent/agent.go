@@ -194,13 +194,19 @@ func (a *Agent) Run(ctx context.Context) error {
 	serving, stopServing := context.WithCancel(context.Background())
 	delivering, abandon := context.WithCancel(context.Background())
 	defer abandon()
+	// Done when the time to stop is over. It runs from the moment that the work is to end, not from when it has: the
+	// collector may be waiting for a slow Brain, and is freed by delivery's end.
+	stopping, timeout := context.WithCancel(context.Background())
+	defer timeout()
+	defer context.AfterFunc(stopping, abandon)()
 	following := begin(func() error { return a.host.Run(serving) })
 	server := begin(func() error { return a.server.Run(serving) })
 	delivery := begin(func() error { return a.deliverer.Run(delivering) })
 
 	group, working := errgroup.WithContext(ctx)
+	defer context.AfterFunc(working, func() { time.AfterFunc(a.stopTimeout, timeout) })()
 	group.Go(func() error { return a.collector.Run(working) })
-	group.Go(func() error { return a.attachments.Run(working) })
+	group.Go(func() error { return errors.Join(a.attachments.Run(working), a.attachments.detachAll()) })
 	group.Go(func() error {
 		select {
 		case <-working.Done():
@@ -213,20 +219,16 @@ func (a *Agent) Run(ctx context.Context) error {
 	})
 	err := group.Wait()
 	a.stopping.Store(true)
-	err = errors.Join(err, a.stop(delivery, abandon))
+	err = errors.Join(err, a.stop(stopping, delivery))
 	stopServing()
 	return errors.Join(err, server.wait(), following.wait(), a.kernel.Close())
 }
 
-// stop follows the way of a packet: no more of them, then what the map holds, then what the queue holds. It leaves in
-// time, and says what it left behind.
-func (a *Agent) stop(delivery *task, abandon func()) error {
-	ctx, cancel := context.WithTimeout(context.Background(), a.stopTimeout)
-	defer cancel()
-	defer context.AfterFunc(ctx, abandon)()
-	err := a.attachments.detachAll()
+// stop follows the way of a packet, of which there are no more: what the map holds, then what the queue holds. It leaves
+// when ctx ends, and says what it left behind.
+func (a *Agent) stop(ctx context.Context, delivery *task) error {
 	a.log.Info("detached, delivering what is left", zap.Duration("timeout", a.stopTimeout))
-	err = errors.Join(err, a.collector.Drain(ctx))
+	err := a.collector.Drain(ctx)
 	a.deliverer.Close()
 	return errors.Join(err, delivery.wait(), a.report())
 }

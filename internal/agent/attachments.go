@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vishvananda/netlink"
@@ -34,7 +35,11 @@ type attachments struct {
 
 	mu      sync.Mutex
 	current map[int][]*datapath.Attachment // by interface index
+	refused map[int]time.Time              // when attaching failed, by interface index
 }
+
+// retryAfter is how soon an interface is tried again that could not be attached: the tries must not keep a node busy.
+const retryAfter = time.Minute
 
 func newAttachments(want config.Interfaces, hook config.IngressHook, kernel *datapath.Datapath, host *enrich.Host,
 	log *zap.Logger, reg prometheus.Registerer,
@@ -58,6 +63,7 @@ func newAttachments(want config.Interfaces, hook config.IngressHook, kernel *dat
 			Help: "Tries to attach to an interface that appeared, in vain.",
 		}),
 		current: map[int][]*datapath.Attachment{},
+		refused: map[int]time.Time{},
 	}
 	for _, side := range []datapath.Side{datapath.Ingress, datapath.Egress} {
 		for _, mode := range datapath.Modes() {
@@ -84,16 +90,17 @@ func (a *attachments) attachAll(interfaces []net.Interface) error {
 
 func (a *attachments) attach(ifi net.Interface) error {
 	a.host.Name(uint32(ifi.Index), ifi.Name)
-	ingress, err := a.kernel.AttachIngress(ifi, datapath.IngressHook(a.hook))
-	if err != nil {
-		return err
-	}
-	a.add(ingress)
+	// Egress first: it has no side effects, where XDP can reset a link.
 	egress, err := a.kernel.AttachEgress(ifi)
 	if err != nil {
 		return err
 	}
 	a.add(egress)
+	ingress, err := a.kernel.AttachIngress(ifi, datapath.IngressHook(a.hook))
+	if err != nil {
+		return err
+	}
+	a.add(ingress)
 	return nil
 }
 
@@ -156,6 +163,7 @@ func (a *attachments) relist() error {
 			a.failed.Inc()
 			a.mu.Lock()
 			err = errors.Join(err, a.detach(ifi.Index))
+			a.refused[ifi.Index] = time.Now()
 			a.mu.Unlock()
 			a.log.Warn("an interface appeared and cannot be attached", zap.String("interface", ifi.Name), zap.Error(err))
 		}
@@ -167,6 +175,7 @@ func (a *attachments) relist() error {
 func (a *attachments) update(names map[int]string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	maps.DeleteFunc(a.refused, func(index int, _ time.Time) bool { return names[index] == "" })
 	for index, list := range a.current {
 		name, there := names[index]
 		switch {
@@ -202,7 +211,8 @@ func (a *attachments) fresh() (list []net.Interface) {
 		}
 		for _, ifi := range found {
 			known := slices.ContainsFunc(list, func(other net.Interface) bool { return other.Index == ifi.Index })
-			if _, attached := a.current[ifi.Index]; !attached && !known {
+			_, attached := a.current[ifi.Index]
+			if !attached && !known && time.Since(a.refused[ifi.Index]) > retryAfter {
 				list = append(list, ifi)
 			}
 		}

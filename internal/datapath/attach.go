@@ -84,7 +84,7 @@ func (d *Datapath) AttachIngress(ifi net.Interface, hook IngressHook) (*Attachme
 	case IngressTC:
 		return attachFirst(ifi, Ingress, tc)
 	default:
-		return attachFirst(ifi, Ingress, append([]way{onHardware(ifi, xdp)}, tc...))
+		return attachFirst(ifi, Ingress, append([]way{d.onHardware(ifi, xdp)}, tc...))
 	}
 }
 
@@ -97,9 +97,13 @@ func insist(ifi net.Interface, w way) (*Attachment, error) {
 	return at, nil
 }
 
-// onHardware refuses a way to interfaces that are made by software, of which netlink knows the kind.
-func onHardware(ifi net.Interface, w way) way {
+// onHardware refuses a way to interfaces that are made by software, of which netlink knows the kind, and where VLANs are
+// kept apart: network cards take the tag out before XDP, and tell only tc of it.
+func (d *Datapath) onHardware(ifi net.Interface, w way) way {
 	return way{w.mode, func() (func() error, error) {
+		if d.zones {
+			return nil, errors.New("not by itself where VLANs are kept apart")
+		}
 		l, err := netlink.LinkByIndex(ifi.Index)
 		if err != nil {
 			return nil, fmt.Errorf("find the interface's kind: %w", err)

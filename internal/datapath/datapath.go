@@ -35,6 +35,7 @@ type Config struct {
 // Datapath is the loaded kernel side. Its methods may be called from several goroutines.
 type Datapath struct {
 	maxFlows uint32
+	zones    bool
 	coll     *ebpf.Collection
 	xdp      *ebpf.Program // nil where the kernel has no XDP with fragments
 	records  *ringbuf.Reader
@@ -65,7 +66,7 @@ func Load(cfg Config) (*Datapath, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the kernel programs: %w", cfg.explain(err))
 	}
-	d := &Datapath{maxFlows: cfg.MaxFlows, coll: coll, xdp: coll.Programs[kernelProgXdpIngress]}
+	d := &Datapath{maxFlows: cfg.MaxFlows, zones: cfg.VLANZones, coll: coll, xdp: coll.Programs[kernelProgXdpIngress]}
 	if d.records, err = ringbuf.NewReader(coll.Maps[kernelMapRecords]); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the ring of records: %w", err), d.Close())
 	}

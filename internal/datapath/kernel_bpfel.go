@@ -32,6 +32,7 @@ type kernelDatagram struct {
 
 type kernelDatagramFlow struct {
 	_        structs.HostLayout
+	SeenNs   uint64
 	Port     [2]uint16
 	Protocol uint8
 	Pad      [3]uint8

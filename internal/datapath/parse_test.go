@@ -406,6 +406,25 @@ func TestSampling(t *testing.T) {
 	}
 }
 
+// TestSamplingAtTwoHooks counts at one of two places only, although many packets pass between two samples.
+func TestSamplingAtTwoHooks(t *testing.T) {
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 50})
+	frame := udp4.Bytes()
+	for range 5000 {
+		k.run(t, kernelProgXdpIngress, frame, nil)
+		k.run(t, kernelProgTcIngress, frame, nil)
+	}
+	l := k.ledger(t)
+	// Each hook samples about 100 of its 5000, and one of the two counts.
+	if n := l.Counted.Packets; n < 50 || n > 150 || l.Uncounted["duplicate"].Packets < 50 {
+		t.Errorf("%d counted, %d seen again, want about 100 each", n, l.Uncounted["duplicate"].Packets)
+	}
+	records, _ := k.records(t, k.SweepOut)
+	if len(records) != 1 || records[0].Initiator != flow.InitiatorUnknown {
+		t.Errorf("records %+v, want one whose opener is not known", records)
+	}
+}
+
 // TestSuperPackets compares what a GSO or GRO skb counts for with what its segments take on the wire.
 func TestSuperPackets(t *testing.T) {
 	const headers, segment = 14 + 20 + 20, 500 // the kernel runs a program on a page at the most

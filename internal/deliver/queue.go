@@ -83,6 +83,9 @@ func (q *queue) add(e *flow.Event) (evicted int) {
 	if size <= q.maxBytes {
 		q.awaitRoom()
 	}
+	if q.closed { // meanwhile: what is held may still be delivered
+		return 0
+	}
 	return q.evict()
 }
 

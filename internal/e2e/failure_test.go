@@ -165,6 +165,35 @@ func TestBrainDown(t *testing.T) {
 	r.checkFlows(t, flows, "idle")
 }
 
+// TestStopBehindASlowBrain ends in time, and in order, while the collector waits for a Brain that goes on accepting.
+func TestStopBehindASlowBrain(t *testing.T) {
+	const flows = 1 << 15
+	near, far := testnet.NewNamespace(t), testnet.NewNamespace(t)
+	out, in := testnet.Veth(t, testnet.End{Namespace: near, Name: "out"}, testnet.End{Namespace: far, Name: "in"})
+	brain := brainIn(t, far, testbrain.Options{
+		OnEvent: func(*testbrain.Event) {},
+		Answer:  func(*testbrain.Request) *testbrain.Answer { return &testbrain.Answer{Delay: 300 * time.Millisecond} },
+	})
+	generator := testnet.NewGenerator(t, out, testnet.Flows{Number: flows})
+	a := start(t, far, "AGENT_INTERFACE=in", "AGENT_INGRESS_HOOK=xdp", "AGENT_ENDPOINT_URL="+brain.URL(),
+		"AGENT_UDP_IDLE_TIMEOUT=0.5", "AGENT_QUEUE_MAX_BYTES=1MiB", "AGENT_STOP_TIMEOUT=2s")
+	generator.Send(t, flows)
+	brain.WaitFor(t, 1, 20*time.Second) // the queue was full long before
+	begin := time.Now()
+	a.terminate(t)
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("the stop took %s, want about 2s", took)
+	}
+	for _, want := range []string{"stopped with events undelivered", `"msg":"stopped"`} {
+		if !strings.Contains(a.stderr.String(), want) {
+			t.Errorf("the log does not say %q", want)
+		}
+	}
+	if n := attached(t, in); n != 0 {
+		t.Errorf("%d programs stay attached", n)
+	}
+}
+
 // TestAutoFormat works with a Brain that takes one event at a time, and with one that takes arrays.
 func TestAutoFormat(t *testing.T) {
 	const flows = 64

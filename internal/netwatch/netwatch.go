@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -19,7 +21,7 @@ const (
 	Links         = unix.RTNLGRP_LINK
 	IPv4Addresses = unix.RTNLGRP_IPV4_IFADDR
 	IPv6Addresses = unix.RTNLGRP_IPV6_IFADDR
-	IPv4Routes    = unix.RTNLGRP_IPV4_ROUTE
+	IPv4Routes    = unix.RTNLGRP_IPV4_ROUTE // default routes only, as the next
 	IPv6Routes    = unix.RTNLGRP_IPV6_ROUTE
 )
 
@@ -64,11 +66,20 @@ func follow(ctx context.Context, refresh func() error, groups []uint) error {
 // receive says that something changed until the socket fails or is closed.
 func receive(socket *nl.NetlinkSocket, changed chan<- struct{}) error {
 	for {
-		if _, _, err := socket.Receive(); err != nil {
+		messages, _, err := socket.Receive()
+		if err != nil {
 			return err
 		}
-		say(changed)
+		if slices.ContainsFunc(messages, matters) {
+			say(changed)
+		}
 	}
+}
+
+// matters leaves out changes of routes that are not default routes: where there are many, they always change.
+func matters(m syscall.NetlinkMessage) bool {
+	isRoute := m.Header.Type == unix.RTM_NEWROUTE || m.Header.Type == unix.RTM_DELROUTE
+	return !isRoute || len(m.Data) > 1 && m.Data[1] == 0 // rtm_dst_len, rtnetlink(7)
 }
 
 func say(changed chan<- struct{}) {
