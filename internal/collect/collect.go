@@ -69,6 +69,7 @@ type Collector struct {
 
 	fins, resets lingering
 	nextSweep    time.Time
+	walked       time.Duration // in the kernel, by the last sweep; waiting for a slow Brain is none of it
 	id           flow.EventID
 	epoch        time.Time  // the wall clock's time when the monotonic clock was 0
 	next         flow.Event // the one being made, and its Reverse
@@ -117,7 +118,7 @@ func (c *Collector) Run(ctx context.Context) error {
 			if err := c.look(ctx, now); err != nil {
 				return err
 			}
-			c.worked.Store(now.UnixNano())
+			c.worked.Store(time.Now().UnixNano())
 		}
 	}
 }
@@ -142,8 +143,9 @@ func (c *Collector) look(ctx context.Context, now time.Time) error {
 	if now.Before(c.nextSweep) {
 		return nil
 	}
+	c.walked = 0
 	err := c.sweep(ctx, func() (flow.Resident, bool, error) { return c.kernel.Sweep(c.cfg.Limits) })
-	c.nextSweep = now.Add(max(SweepEvery, sweepShare*time.Since(now)))
+	c.nextSweep = now.Add(max(SweepEvery, sweepShare*c.walked))
 	return err
 }
 
@@ -189,7 +191,9 @@ func (c *Collector) sweep(ctx context.Context, walk func() (flow.Resident, bool,
 		if err != nil {
 			return err
 		}
-		c.metrics.sweeps.Observe(time.Since(start).Seconds())
+		took := time.Since(start)
+		c.walked += took
+		c.metrics.sweeps.Observe(took.Seconds())
 		read, err := c.read()
 		if err != nil {
 			return err

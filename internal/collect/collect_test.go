@@ -268,6 +268,22 @@ func TestSlowSweeps(t *testing.T) {
 	})
 }
 
+// TestSweepsBehindASlowBrain go on at their pace: what emit waits is not the walk's.
+func TestSweepsBehindASlowBrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Config{})
+		f.emit = func(*flow.Event) { time.Sleep(10 * time.Second) }
+		f.kernel.due = []flow.Record{record(1)}
+		f.runFor(t, 20*time.Second)
+		if n := len(f.kernel.sweeps); n < 4 {
+			t.Errorf("%d sweeps in 20s, at %v, want no pause behind an event that took 10s", n, f.kernel.sweeps)
+		}
+		if since := time.Since(f.LastWork()); since > Look {
+			t.Errorf("last work %s ago", since)
+		}
+	})
+}
+
 // TestDrain hands over everything once Run has returned.
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
