@@ -85,6 +85,38 @@ struct flow_entry {
 	__u32 pad;
 };
 
+/* What can be around a packet. Bit n of settings.decap is kind n. */
+enum tunnel_kind {
+	TUNNEL_NONE,
+	TUNNEL_VXLAN,  /* RFC 7348 */
+	TUNNEL_GENEVE, /* RFC 8926 */
+	TUNNEL_GRE,    /* RFC 2784, RFC 2890 */
+	TUNNEL_IPIP,   /* IPv4 or IPv6 in either: RFC 2003, RFC 2473, RFC 4213 */
+	TUNNEL_GTPU,   /* 3GPP TS 29.281 */
+};
+
+/*
+ * A tunnel, as one connection sees it: outer[n] is the outer address that end n of the connection is behind. So both
+ * directions have the same tunnel, and a tunnel counts as two if connections in it have their lower end at either side.
+ */
+struct tunnel {
+	__u8 outer[2][16];
+	__u32 id; /* VNI, key or TEID; 0 if there is none */
+	__u16 vlan; /* of the frame in the tunnel, where VLANs are kept apart */
+	__u8 kind; /* enum tunnel_kind */
+	__u8 pad;
+};
+
+/* Zones below are VLANs. */
+#define TUNNEL_ZONES_FIRST 4096
+#define TUNNEL_ZONES_END 65536
+
+struct tunnel_zone {
+	__u64 seen_ns; /* CLOCK_MONOTONIC, written once a second */
+	__u32 zone;
+	__u32 pad;
+};
+
 /* In the ring `records`. */
 struct record {
 	struct flow_key key;
@@ -115,6 +147,7 @@ struct ledger_page {
 	__u64 deletes;
 	__u64 closed_full;  /* events that found the ring `closed` full: the sweep takes those entries */
 	__u64 records_full; /* hand-overs that found the ring `records` full: the entry stays */
+	__u64 zones_full;   /* packets counted in the flow of their tunnel, for want of a zone for what is in it */
 };
 
 /* Context of the program `sweep`. */
@@ -145,6 +178,8 @@ struct take_args {
 _Static_assert(sizeof(struct flow_key) == 40, "flow_key");
 _Static_assert(sizeof(struct flow_half) == 48, "flow_half");
 _Static_assert(sizeof(struct flow_entry) == 104, "flow_entry");
+_Static_assert(sizeof(struct tunnel) == 40, "tunnel");
+_Static_assert(sizeof(struct tunnel_zone) == 16, "tunnel_zone");
 _Static_assert(sizeof(struct record) == 152, "record");
 _Static_assert(sizeof(struct closing) == 56, "closing");
 _Static_assert(sizeof(struct sweep_args) == 64, "sweep_args");

@@ -20,9 +20,10 @@
 
 #include "abi.h"
 #include "fragments.h"
+#include "headers.h"
 #include "packet.h"
+#include "tunnels.h"
 
-#define HEADERS_MAX 256
 #define VLAN_TAGS_MAX 3
 #define MPLS_LABELS_MAX 4
 #define MPLS_BOTTOM 0x100 /* of the stack, RFC 3032 section 2.1 */
@@ -31,22 +32,6 @@
 #define EXTENSIONS_MAX 8
 #define FRAGMENT6_OFFSET 0xfff8 /* RFC 8200 section 4.5 */
 #define FRAGMENT6_MORE 0x0001
-
-/* A copy of the beginning of a frame, and the read position in it. */
-struct headers {
-	__u32 pos;
-	__u32 len;  /* bytes copied */
-	__u32 more; /* the frame is longer than that */
-	__u32 pad;
-	__u8 bytes[HEADERS_MAX];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__type(key, __u32);
-	__type(value, struct headers);
-	__uint(max_entries, 1);
-} scratch SEC(".maps");
 
 /* What was read of a packet on the way to its transport header. */
 struct route {
@@ -57,30 +42,6 @@ struct route {
 	__u8 fragment; /* enum fragment */
 	__u8 ipv4;
 };
-
-/* Why a header could not be taken. */
-static __always_inline enum fate short_of(const struct headers *h)
-{
-	return h->more ? FATE_UNSUPPORTED : FATE_TRUNCATED;
-}
-
-static __always_inline void *deep_take(struct headers *h, __u32 len)
-{
-	__u32 pos = h->pos;
-
-	if (pos > HEADERS_MAX - len || pos + len > h->len)
-		return 0;
-	h->pos = pos + len;
-	return &h->bytes[pos];
-}
-
-static __always_inline int deep_skip(struct headers *h, __u32 len)
-{
-	if (len > HEADERS_MAX || h->pos + len > h->len)
-		return 0;
-	h->pos += len;
-	return 1;
-}
 
 /* Takes the tags in front of the EtherType. p->vlan is that of the first, unless one travelled beside the frame. */
 static __always_inline enum fate deep_vlan(struct headers *h, struct packet *p, __be16 *ethertype)
@@ -130,24 +91,21 @@ static __always_inline enum fate deep_pppoe(struct headers *h, __be16 *ethertype
 /* Takes a stack of labels. They do not say what is below; the IP version does, as routers assume (RFC 4928). */
 static __always_inline enum fate deep_mpls(struct headers *h, __be16 *ethertype)
 {
+	enum layer layer;
 	int i;
 
 	for (i = 0; i < MPLS_LABELS_MAX; i++) {
 		__be32 *label = deep_take(h, sizeof(*label));
-		__u8 *version;
 
 		if (!label)
 			return short_of(h);
 		if (!(*label & bpf_htonl(MPLS_BOTTOM)))
 			continue;
-		version = deep_take(h, 1);
-		if (!version)
+		if (h->pos >= h->len)
 			return short_of(h);
-		h->pos -= 1;
-		if (*version >> 4 == 4)
-			*ethertype = bpf_htons(ETH_P_IP);
-		else if (*version >> 4 == 6)
-			*ethertype = bpf_htons(ETH_P_IPV6);
+		layer = deep_ip_version(h);
+		if (layer)
+			*ethertype = layer == LAYER_IPV4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
 		return FATE_COUNTED;
 	}
 	return FATE_UNSUPPORTED;
@@ -399,35 +357,95 @@ static __always_inline void deep_key(const struct route *r, struct packet *p)
 	p->key.protocol = r->protocol;
 }
 
-/* Parses the copy of a frame. A global function: the verifier looks at it once, by itself. */
+/*
+ * Reads the headers of a packet from one layer on: its addresses into r, the rest into p, the ports as source and
+ * destination. A global function: the verifier looks at it once, by itself.
+ */
+__noinline int deep_read(struct headers *h, struct packet *p, struct route *r, enum layer from)
+{
+	__be16 ethertype = from == LAYER_IPV6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
+	enum fate fate = FATE_COUNTED;
+
+	if (!h || !p || !r)
+		return FATE_MALFORMED;
+	if (from == LAYER_LINK)
+		fate = deep_link(h, p, &ethertype);
+	if (fate != FATE_COUNTED)
+		return fate;
+	if (ethertype == bpf_htons(ETH_P_IP))
+		fate = deep_ipv4(h, r);
+	else if (ethertype == bpf_htons(ETH_P_IPV6))
+		fate = deep_ipv6(h, r);
+	else
+		fate = FATE_NOT_IP;
+	if (fate != FATE_COUNTED)
+		return fate;
+	return deep_transport(h, r, p);
+}
+
+/* Gives the packet its key: what was read stands in r and, the ports, in p. */
+static __always_inline void identify(struct route *r, struct packet *p)
+{
+	if (r->fragment)
+		relate(r, p);
+	deep_key(r, p);
+}
+
+/*
+ * Reads on in a tunnel. 1: what is in it is what p tells of now. 0: p stays as it is, but that the headers of a super-packet,
+ * of which each segment gets a copy, go on in the tunnel.
+ */
+static __always_inline int unwrap(struct headers *h, const struct route *outer, struct packet *p)
+{
+	struct tunnel t = {};
+	struct packet inner = {};
+	struct route r = {};
+	enum layer layer;
+	int swapped;
+
+	if (outer->fragment)
+		return 0;
+	layer = take_tunnel(h, outer->protocol, p->key.port[1], &t);
+	if (!layer || deep_read(h, &inner, &r, layer) != FATE_COUNTED)
+		return 0;
+	p->header_len = inner.header_len;
+	if (!(config.decap >> t.kind & 1))
+		return 0;
+	swapped = compare_ipv6((const void *)r.addr[0], (const void *)r.addr[1]) > 0;
+	copy_ipv6(t.outer[0], (const void *)(swapped ? outer->addr[1] : outer->addr[0]));
+	copy_ipv6(t.outer[1], (const void *)(swapped ? outer->addr[0] : outer->addr[1]));
+	if (config.vlan_zones)
+		t.vlan = inner.vlan;
+	inner.key.zone = zone_of(&t);
+	if (!inner.key.zone) {
+		struct ledger_page *page = ledger_page();
+
+		if (page)
+			page->zones_full++;
+		return 0;
+	}
+	*p = inner;
+	identify(&r, p);
+	return 1;
+}
+
+/* Parses the copy of a frame. */
 __noinline int parse_deep(struct headers *h, struct packet *p)
 {
 	struct route r = {};
-	__be16 ethertype;
 	enum fate fate;
 
 	if (!h || !p)
 		return FATE_MALFORMED;
 	h->pos = 0;
 	p->tcp_flags = 0;
-	fate = deep_link(h, p, &ethertype);
+	fate = deep_read(h, p, &r, LAYER_LINK);
 	if (fate != FATE_COUNTED)
 		return fate;
-	if (ethertype == bpf_htons(ETH_P_IP))
-		fate = deep_ipv4(h, &r);
-	else if (ethertype == bpf_htons(ETH_P_IPV6))
-		fate = deep_ipv6(h, &r);
-	else
-		fate = FATE_NOT_IP;
-	if (fate != FATE_COUNTED)
-		return fate;
-	fate = deep_transport(h, &r, p);
-	if (fate != FATE_COUNTED)
-		return fate;
+	if ((config.decap || p->super) && unwrap(h, &r, p))
+		return FATE_COUNTED;
 	set_zone(p);
-	if (r.fragment)
-		relate(&r, p);
-	deep_key(&r, p);
+	identify(&r, p);
 	return FATE_COUNTED;
 }
 

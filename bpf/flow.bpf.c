@@ -90,6 +90,7 @@ static __always_inline enum fate parse_skb(struct __sk_buff *skb, struct packet 
 
 	if (skb->vlan_present)
 		p->vlan = skb->vlan_tci & VLAN_ID_MASK;
+	p->super = skb->gso_size;
 	if (parse_quick((void *)(long)skb->data, (void *)(long)skb->data_end, p))
 		return FATE_COUNTED;
 	h = headers();
@@ -102,8 +103,7 @@ static __always_inline enum fate parse_skb(struct __sk_buff *skb, struct packet 
 
 /*
  * What an skb weighs on the wire. A GSO or GRO super-packet stands for gso_segs frames, each with a copy of its headers; on
- * egress the kernel has added those up in wire_len. A VLAN tag that travels beside the frame counts too. Of a tunnelled
- * super-packet only the outer headers are known here, on ingress.
+ * egress the kernel has added those up in wire_len. A VLAN tag that travels beside the frame counts too.
  */
 static __always_inline struct weight weigh(struct __sk_buff *skb, enum hook hook, __u32 header_len)
 {
@@ -184,6 +184,7 @@ const struct {
 	enum fate fate;
 	enum handover handover;
 	enum flow_state state;
+	enum tunnel_kind tunnel_kind;
 } abi_types = {};
 
 char _license[] SEC("license") = "Dual MIT/GPL";

@@ -31,6 +31,7 @@ struct packet {
 	__u32 tcp_flags;  /* 0 if not TCP */
 	__u32 header_len; /* from the frame's start to the end of its transport header */
 	__u32 vlan;       /* id of the outermost tag, 0 without one */
+	__u32 super;      /* it stands for several, each with a copy of the headers */
 };
 
 /* Where in its datagram a packet stands. */
@@ -73,6 +74,14 @@ static __always_inline void set_zone(struct packet *p)
 {
 	p->key.pad = 0;
 	p->key.zone = config.vlan_zones ? p->vlan : 0;
+}
+
+/* Whether a UDP port is a tunnel's, which parse_deep looks into to count its contents or to weigh a super-packet. */
+static __always_inline int leads_into_tunnel(const struct packet *p, __be16 dst)
+{
+	if (!config.decap && !p->super)
+		return 0;
+	return dst == config.vxlan_port || dst == config.geneve_port || dst == config.gtpu_port;
 }
 
 /* Writes an IPv4 address as v4-mapped. */

@@ -46,7 +46,7 @@ static __always_inline int parse_transport(void *frame, void *header, void *end,
 		p->tcp_flags = bpf_ntohs(*(__be16 *)(header + 12)) & TCP_CONTROL_BITS;
 		if (len < sizeof(*tcp))
 			return 0;
-	} else if (protocol != IPPROTO_UDP) {
+	} else if (protocol != IPPROTO_UDP || leads_into_tunnel(p, ports->dst)) {
 		return 0;
 	}
 	p->header_len = header - frame + len;

@@ -107,7 +107,7 @@ func (a *Agent) load(s config.Settings, build Build, reg *prometheus.Registry) e
 		return err
 	}
 	if a.kernel, err = datapath.Load(datapath.Config{
-		MaxFlows: s.MaxFlows, Sampling: s.Sampling, VLANZones: s.Zones == config.ZonesVLAN,
+		MaxFlows: s.MaxFlows, Sampling: s.Sampling, VLANZones: s.Zones == config.ZonesVLAN, Decap: s.Decap,
 	}); err != nil {
 		return err
 	}

@@ -65,7 +65,11 @@ func (c *Collector) event(r *flow.Record, i int) *flow.Event {
 		EndReason:    r.EndReason,
 		Initiator:    opened(r.Initiator, i),
 		SamplingRate: c.cfg.SamplingRate,
-		VLAN:         r.Key.Zone,
+		VLAN:         r.VLAN,
+	}
+	if t := r.Tunnel; t != nil {
+		c.next.TunnelKind, c.next.TunnelID = t.Kind, t.ID
+		c.next.OuterSrc, c.next.OuterDst = t.Ends[i], t.Ends[1-i]
 	}
 	return &c.next
 }

@@ -11,7 +11,11 @@ import (
 	"weir/internal/flow"
 )
 
-var remote = netip.MustParseAddr("192.0.2.7")
+var (
+	remote      = netip.MustParseAddr("192.0.2.7")
+	outerLocal  = netip.MustParseAddr("198.51.100.1")
+	outerRemote = netip.MustParseAddr("198.51.100.2")
+)
 
 // record is a UDP connection of one packet from the local host, which opened it.
 func record(port uint16) flow.Record {
@@ -19,8 +23,10 @@ func record(port uint16) flow.Record {
 		Key: flow.Key{
 			Ends:     [2]netip.AddrPort{netip.AddrPortFrom(local, port), netip.AddrPortFrom(remote, 53)},
 			Protocol: 17,
-			Zone:     7,
+			Zone:     4711, // says nothing to the collector
 		},
+		VLAN:   7,
+		Tunnel: &flow.Tunnel{Kind: flow.TunnelVXLAN, ID: 9, Ends: [2]netip.Addr{outerLocal, outerRemote}},
 		Halves: [2]flow.Half{{
 			Packets: 1, Bytes: 100, IfIndex: 3,
 			FirstNs: uint64(time.Hour), LastNs: uint64(time.Hour),
@@ -73,12 +79,14 @@ func TestFlowShape(t *testing.T) {
 		Start: start, End: start,
 		Counts:    flow.Counts{Packets: 1, Bytes: 100},
 		EndReason: flow.EndFIN, Initiator: flow.OpenedBySrc, SamplingRate: 3, VLAN: 7,
+		TunnelKind: flow.TunnelVXLAN, TunnelID: 9, OuterSrc: outerLocal, OuterDst: outerRemote,
 	}, {
 		Src: netip.AddrPortFrom(remote, 53), Dst: netip.AddrPortFrom(local, 5000), Protocol: 17,
 		Direction: flow.DirectionInbound, Interface: "eth1", Hostname: "node-1",
 		Start: start.Add(time.Second), End: start.Add(3 * time.Second),
 		Counts:    flow.Counts{Packets: 2, Bytes: 300, TCPFlags: 0x12},
 		EndReason: flow.EndFIN, Initiator: flow.OpenedByDst, SamplingRate: 3, VLAN: 7,
+		TunnelKind: flow.TunnelVXLAN, TunnelID: 9, OuterSrc: outerRemote, OuterDst: outerLocal,
 	}}
 	compare(t, got, want)
 }
@@ -97,11 +105,13 @@ func TestConnectionShape(t *testing.T) {
 		Counts:    flow.Counts{Packets: 1, Bytes: 100},
 		Reverse:   &flow.Counts{Packets: 2, Bytes: 300, TCPFlags: 0x12},
 		EndReason: flow.EndFIN, Initiator: flow.OpenedBySrc, SamplingRate: 3, VLAN: 7,
+		TunnelKind: flow.TunnelVXLAN, TunnelID: 9, OuterSrc: outerLocal, OuterDst: outerRemote,
 	}
 	mirrored := opened
 	mirrored.Src, mirrored.Dst = opened.Dst, opened.Src
 	mirrored.Direction, mirrored.Interface = flow.DirectionInbound, "eth1"
 	mirrored.Counts, mirrored.Reverse = *opened.Reverse, &opened.Counts
+	mirrored.OuterSrc, mirrored.OuterDst = opened.OuterDst, opened.OuterSrc
 
 	unknown := opened
 	unknown.Initiator = flow.OpenedUnknown

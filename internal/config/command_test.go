@@ -12,6 +12,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"go.uber.org/zap/zapcore"
+
+	"weir/internal/flow"
 )
 
 // defaults is what design and README promise to who sets nothing.
@@ -123,6 +125,10 @@ var settingCases = []struct {
 	{"ingress-hook", "tc", func(s *Settings) { s.IngressHook = IngressTC }},
 	{"sampling", "1000", func(s *Settings) { s.Sampling = 1000 }},
 	{"zones", "VLAN", func(s *Settings) { s.Zones = ZonesVLAN }},
+	{"decap", "VXLAN", func(s *Settings) { s.Decap = Decap{flow.TunnelVXLAN: 4789} }},
+	{"decap", "vxlan:8472, geneve ,gre,ipip,gtpu", func(s *Settings) {
+		s.Decap = Decap{flow.TunnelVXLAN: 8472, flow.TunnelGeneve: 6081, flow.TunnelGRE: 0, flow.TunnelIPIP: 0, flow.TunnelGTPU: 2152}
+	}},
 	{"flow-shape", "connection", func(s *Settings) { s.FlowShape = ShapeConnection }},
 	{"max-flows", "1024", func(s *Settings) { s.MaxFlows = 1024 }},
 	{"max-flows", "16777216", func(s *Settings) { s.MaxFlows = 16777216 }},

@@ -19,6 +19,7 @@ type Settings struct {
 	IngressHook IngressHook `group:"Capture" var:"AGENT_INGRESS_HOOK" default:"auto" help:"Where arriving packets are counted: auto is native XDP on hardware, else TCX, else clsact; tc is the last two. With xdp or xdp-generic, an offloaded super-packet that a virtual interface hands over whole counts as one."`
 	Sampling    uint32      `group:"Capture" var:"AGENT_SAMPLING" default:"1" min:"1" max:"1000000" help:"One in so many packets is counted, at random; events carry the rate, and their counts are of the packets that were."`
 	Zones       Zones       `group:"Capture" var:"AGENT_ZONES" default:"none" help:"vlan keeps connections apart that are equal but for their VLAN, and events name it. Of an interface and the VLANs on it, watch one only."`
+	Decap       Decap       `group:"Capture" var:"AGENT_DECAP" default:"none" help:"Tunnels of which the contents are counted, each connection in its tunnel, which events name. Of a tunnel's interface and the one below it, watch one only."`
 
 	FlowShape      FlowShape     `group:"Flows" var:"AGENT_FLOW_SHAPE" default:"flow" help:"What an event tells of: flow is one direction of a connection, connection is both."`
 	MaxFlows       uint32        `group:"Flows" var:"AGENT_MAX_FLOWS" default:"262144" min:"1024" max:"16777216" help:"Connections that the kernel's map has room for; when it is full, those unused for longest are evicted and counted."`

@@ -101,7 +101,7 @@ func insist(ifi net.Interface, w way) (*Attachment, error) {
 // kept apart: network cards take the tag out before XDP, and tell only tc of it.
 func (d *Datapath) onHardware(ifi net.Interface, w way) way {
 	return way{w.mode, func() (func() error, error) {
-		if d.zones {
+		if d.vlans {
 			return nil, errors.New("not by itself where VLANs are kept apart")
 		}
 		l, err := netlink.LinkByIndex(ifi.Index)

@@ -12,6 +12,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
+
+	"weir/internal/flow"
 )
 
 // Ring sizes in bytes, powers of two. `records` holds some 52,000 records: the sweep stops when it is full and goes on
@@ -30,12 +32,16 @@ type Config struct {
 	Sampling uint32
 	// VLANZones keeps connections of separate VLANs apart that are equal otherwise.
 	VLANZones bool
+	// Decap names the tunnels of which the contents are counted, with the UDP port of those that run over UDP. The
+	// others are counted as what they are on the wire.
+	Decap map[flow.TunnelKind]uint16
 }
 
 // Datapath is the loaded kernel side. Its methods may be called from several goroutines.
 type Datapath struct {
 	maxFlows uint32
-	zones    bool
+	vlans    bool // kept apart
+	zones    *zones
 	coll     *ebpf.Collection
 	xdp      *ebpf.Program // nil where the kernel has no XDP with fragments
 	records  *ringbuf.Reader
@@ -66,12 +72,15 @@ func Load(cfg Config) (*Datapath, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the kernel programs: %w", cfg.explain(err))
 	}
-	d := &Datapath{maxFlows: cfg.MaxFlows, zones: cfg.VLANZones, coll: coll, xdp: coll.Programs[kernelProgXdpIngress]}
+	d := &Datapath{maxFlows: cfg.MaxFlows, vlans: cfg.VLANZones, coll: coll, xdp: coll.Programs[kernelProgXdpIngress]}
 	if d.records, err = ringbuf.NewReader(coll.Maps[kernelMapRecords]); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the ring of records: %w", err), d.Close())
 	}
 	if d.closed, err = ringbuf.NewReader(coll.Maps[kernelMapClosed]); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the ring of closed connections: %w", err), d.Close())
+	}
+	if d.zones, err = newZones(coll.Maps[kernelMapTunnels], coll.Maps[kernelMapFreeZones]); err != nil {
+		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }
@@ -81,14 +90,33 @@ func configure(spec *ebpf.CollectionSpec, cfg Config) error {
 	spec.Maps[kernelMapFlows].MaxEntries = cfg.MaxFlows
 	spec.Maps[kernelMapRecords].MaxEntries = recordsRingBytes
 	spec.Maps[kernelMapClosed].MaxEntries = closedRingBytes
-	settings := kernelSettings{Sampling: cfg.Sampling}
+	settings := kernelSettings{
+		Sampling:   cfg.Sampling,
+		VxlanPort:  swapPort(cfg.port(flow.TunnelVXLAN)),
+		GenevePort: swapPort(cfg.port(flow.TunnelGeneve)),
+		GtpuPort:   swapPort(cfg.port(flow.TunnelGTPU)),
+	}
 	if cfg.VLANZones {
 		settings.VlanZones = 1
+	}
+	for kind := range cfg.Decap {
+		settings.Decap |= 1 << kind
+		for _, name := range []string{kernelMapTunnels, kernelMapFreeZones} {
+			spec.Maps[name].MaxEntries = endTunnelZone - firstTunnelZone
+		}
 	}
 	if err := spec.Variables[kernelVarConfig].Set(&settings); err != nil {
 		return fmt.Errorf("set the kernel object's settings: %w", err)
 	}
 	return nil
+}
+
+// port returns the UDP port of a tunnel. Those that are not looked into have one too: their super-packets are weighed.
+func (c *Config) port(kind flow.TunnelKind) uint16 {
+	if port := c.Decap[kind]; port != 0 {
+		return port
+	}
+	return kind.DefaultPort()
 }
 
 // Close unloads the kernel side. Attachments must be closed before.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
 
 	"weir/internal/flow"
 )
@@ -16,12 +17,32 @@ import (
 // Sweep walks the map and has every entry that is due handed over. It reports false when the ring of records filled
 // before the end: what is left stays in the map; read the records and sweep again. Resident is known after a whole walk.
 func (d *Datapath) Sweep(limits flow.Limits) (flow.Resident, bool, error) {
-	return d.sweep(kernelSweepArgs{
+	began, err := monotonic()
+	if err != nil {
+		return flow.Resident{}, false, err
+	}
+	if err := d.zones.reclaim(began, max(limits.TCPIdle, limits.OtherIdle)); err != nil {
+		return flow.Resident{}, false, err
+	}
+	resident, whole, err := d.sweep(kernelSweepArgs{
 		TcpIdleNs:   uint64(limits.TCPIdle),
 		OtherIdleNs: uint64(limits.OtherIdle),
 		ActiveNs:    uint64(limits.Active),
 		LingerNs:    uint64(limits.Linger),
 	})
+	if whole {
+		d.zones.sweptSince(began)
+	}
+	return resident, whole, err
+}
+
+// monotonic reads the kernel's clock, in nanoseconds.
+func monotonic() (uint64, error) {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return 0, fmt.Errorf("read the monotonic clock: %w", err)
+	}
+	return uint64(ts.Nano()), nil
 }
 
 // SweepOut is Sweep for every entry, due or not.
@@ -79,11 +100,17 @@ func runSyscall[T any](prog *ebpf.Program, args *T) error {
 // call. It does not wait for more.
 func (d *Datapath) ReadRecords(fn func(*flow.Record)) (int, error) {
 	var rec flow.Record
+	var unresolved error
 	n, err := drainRing(d.records, func(raw *kernelRecord) {
 		decodeRecord(raw, &rec)
+		where, err := d.zones.resolve(rec.Key.Zone)
+		if err != nil {
+			unresolved = err
+		}
+		rec.VLAN, rec.Tunnel = where.vlan, where.tunnel
 		fn(&rec)
 	})
-	if err != nil {
+	if err = errors.Join(err, unresolved); err != nil {
 		return n, fmt.Errorf("read the ring of records: %w", err)
 	}
 	return n, nil

@@ -139,6 +139,7 @@ type kernelLedgerPage struct {
 	Deletes     uint64
 	ClosedFull  uint64
 	RecordsFull uint64
+	ZonesFull   uint64
 }
 
 type kernelRecord struct {
@@ -150,9 +151,14 @@ type kernelRecord struct {
 }
 
 type kernelSettings struct {
-	_         structs.HostLayout
-	Sampling  uint32
-	VlanZones uint32
+	_          structs.HostLayout
+	Sampling   uint32
+	VlanZones  uint32
+	Decap      uint32
+	VxlanPort  uint16
+	GenevePort uint16
+	GtpuPort   uint16
+	Pad        uint16
 }
 
 type kernelSweepArgs struct {
@@ -174,6 +180,33 @@ type kernelTakeArgs struct {
 	Done  uint32
 }
 
+type kernelTunnel struct {
+	_     structs.HostLayout
+	Outer [2][16]uint8
+	Id    uint32
+	Vlan  uint16
+	Kind  uint8
+	Pad   uint8
+}
+
+type kernelTunnelKind uint32
+
+const (
+	kernelTunnelKindTUNNEL_NONE   kernelTunnelKind = 0
+	kernelTunnelKindTUNNEL_VXLAN  kernelTunnelKind = 1
+	kernelTunnelKindTUNNEL_GENEVE kernelTunnelKind = 2
+	kernelTunnelKindTUNNEL_GRE    kernelTunnelKind = 3
+	kernelTunnelKindTUNNEL_IPIP   kernelTunnelKind = 4
+	kernelTunnelKindTUNNEL_GTPU   kernelTunnelKind = 5
+)
+
+type kernelTunnelZone struct {
+	_      structs.HostLayout
+	SeenNs uint64
+	Zone   uint32
+	Pad    uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -181,10 +214,12 @@ const (
 	kernelMapClosed      = "closed"
 	kernelMapFlows       = "flows"
 	kernelMapFragments   = "fragments"
+	kernelMapFreeZones   = "free_zones"
 	kernelMapLedger      = "ledger"
 	kernelMapRecords     = "records"
 	kernelMapScratch     = "scratch"
 	kernelMapTaking      = "taking"
+	kernelMapTunnels     = "tunnels"
 	kernelProgSweep      = "sweep"
 	kernelProgTake       = "take"
 	kernelProgTcEgress   = "tc_egress"
@@ -250,10 +285,12 @@ type kernelMapSpecs struct {
 	Closed    *ebpf.MapSpec `ebpf:"closed"`
 	Flows     *ebpf.MapSpec `ebpf:"flows"`
 	Fragments *ebpf.MapSpec `ebpf:"fragments"`
+	FreeZones *ebpf.MapSpec `ebpf:"free_zones"`
 	Ledger    *ebpf.MapSpec `ebpf:"ledger"`
 	Records   *ebpf.MapSpec `ebpf:"records"`
 	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
 	Taking    *ebpf.MapSpec `ebpf:"taking"`
+	Tunnels   *ebpf.MapSpec `ebpf:"tunnels"`
 }
 
 // kernelVariableSpecs contains global variables before they are loaded into the kernel.
@@ -287,10 +324,12 @@ type kernelMaps struct {
 	Closed    *ebpf.Map `ebpf:"closed"`
 	Flows     *ebpf.Map `ebpf:"flows"`
 	Fragments *ebpf.Map `ebpf:"fragments"`
+	FreeZones *ebpf.Map `ebpf:"free_zones"`
 	Ledger    *ebpf.Map `ebpf:"ledger"`
 	Records   *ebpf.Map `ebpf:"records"`
 	Scratch   *ebpf.Map `ebpf:"scratch"`
 	Taking    *ebpf.Map `ebpf:"taking"`
+	Tunnels   *ebpf.Map `ebpf:"tunnels"`
 }
 
 func (m *kernelMaps) Close() error {
@@ -298,10 +337,12 @@ func (m *kernelMaps) Close() error {
 		m.Closed,
 		m.Flows,
 		m.Fragments,
+		m.FreeZones,
 		m.Ledger,
 		m.Records,
 		m.Scratch,
 		m.Taking,
+		m.Tunnels,
 	)
 }
 

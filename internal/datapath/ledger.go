@@ -54,6 +54,7 @@ func sumLedger(pages []kernelLedgerPage) flow.Ledger {
 		l.Deletes += p.Deletes
 		l.ClosedFull += p.ClosedFull
 		l.RecordsFull += p.RecordsFull
+		l.ZonesFull += p.ZonesFull
 	}
 	l.Counted = fates[kernelFateFATE_COUNTED]
 	l.Seen = make(map[string]flow.Counter, len(seen))

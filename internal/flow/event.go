@@ -24,6 +24,12 @@ type Event struct {
 	SamplingRate uint32 // one in so many packets was counted; 1 is all of them
 	VLAN         uint16 // id of the outermost tag, where VLANs are kept apart; else 0
 
+	// What the connection was found in, with TunnelNone for nothing. The outer addresses are those that Src and Dst are
+	// behind.
+	TunnelKind         TunnelKind
+	TunnelID           uint32
+	OuterSrc, OuterDst netip.Addr
+
 	Reverse *Counts // what Dst sent to Src, in the shape "connection"
 }
 

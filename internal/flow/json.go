@@ -104,7 +104,23 @@ func (e *Event) appendOwnFields(dst []byte) []byte {
 		dst = append(dst, `,"vlan":`...)
 		dst = strconv.AppendUint(dst, uint64(e.VLAN), 10)
 	}
+	if e.TunnelKind != TunnelNone {
+		dst = e.appendTunnel(dst)
+	}
 	return dst
+}
+
+// appendTunnel writes what was around the connection's packets.
+func (e *Event) appendTunnel(dst []byte) []byte {
+	dst = append(dst, `,"encapsulation":"`...)
+	dst = append(dst, e.TunnelKind.String()...)
+	dst = append(dst, `","encapsulation_id":`...)
+	dst = strconv.AppendUint(dst, uint64(e.TunnelID), 10)
+	dst = append(dst, `,"outer_src_ip":"`...)
+	dst = appendAddr(dst, e.OuterSrc)
+	dst = append(dst, `","outer_dst_ip":"`...)
+	dst = appendAddr(dst, e.OuterDst)
+	return append(dst, '"')
 }
 
 // seconds is counted in whole microseconds, so that it agrees with the times as they are written.

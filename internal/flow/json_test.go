@@ -47,6 +47,11 @@ type wireEvent struct {
 	SamplingRate uint32   `json:"sampling_rate"`
 	VLAN         uint16   `json:"vlan,omitempty"`
 
+	Encapsulation   string  `json:"encapsulation,omitempty"`
+	EncapsulationID *uint32 `json:"encapsulation_id,omitempty"`
+	OuterSrcIP      string  `json:"outer_src_ip,omitempty"`
+	OuterDstIP      string  `json:"outer_dst_ip,omitempty"`
+
 	ReversePacketCount *uint64 `json:"reverse_packet_count,omitempty"`
 	ReverseByteCount   *uint64 `json:"reverse_byte_count,omitempty"`
 	ReverseTCPFlags    *uint16 `json:"reverse_tcp_flags,omitempty"`
@@ -87,6 +92,10 @@ func newWireEvent(e *Event) wireEvent {
 	if e.Initiator != OpenedUnknown {
 		opened := e.Initiator == OpenedBySrc
 		w.Initiator = &opened
+	}
+	if e.TunnelKind != TunnelNone {
+		w.Encapsulation, w.EncapsulationID = e.TunnelKind.String(), &e.TunnelID
+		w.OuterSrcIP, w.OuterDstIP = e.OuterSrc.Unmap().String(), e.OuterDst.Unmap().String()
 	}
 	if r := e.Reverse; r != nil {
 		w.ReversePacketCount, w.ReverseByteCount, w.ReverseTCPFlags = &r.Packets, &r.Bytes, &r.TCPFlags
@@ -169,6 +178,15 @@ var appendJSONCases = []struct {
 		tcpEvent(),
 		func(e *Event) { e.VLAN, e.SamplingRate = 4094, 100 },
 		strings.Replace(tcpJSON, `"sampling_rate":1`, `"sampling_rate":100,"vlan":4094`, 1) + "}",
+	},
+	{
+		"in a tunnel",
+		tcpEvent(),
+		func(e *Event) {
+			e.TunnelKind, e.TunnelID = TunnelGeneve, 0xffffff
+			e.OuterSrc, e.OuterDst = netip.MustParseAddr("::ffff:192.0.2.1"), netip.MustParseAddr("2001:db8::1")
+		},
+		tcpJSON + `,"encapsulation":"geneve","encapsulation_id":16777215,"outer_src_ip":"192.0.2.1","outer_dst_ip":"2001:db8::1"}`,
 	},
 	{
 		"opened by the destination",
@@ -355,6 +373,10 @@ func FuzzAppendJSON(f *testing.F) {
 		e := Event{
 			ID:           EventID{Instance: id, Sequence: ^id},
 			VLAN:         uint16(id),
+			TunnelKind:   TunnelKind(id >> 16 % uint64(tunnelKinds)),
+			TunnelID:     uint32(id >> 16),
+			OuterSrc:     to,
+			OuterDst:     from,
 			Src:          netip.AddrPortFrom(from, sport),
 			Dst:          netip.AddrPortFrom(to, dport),
 			Protocol:     protocol,

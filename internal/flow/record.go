@@ -10,7 +10,7 @@ import (
 type Key struct {
 	Ends     [2]netip.AddrPort
 	Protocol uint8  // IANA protocol number
-	Zone     uint16 // 0, or what keeps equal 5-tuples of separate networks apart
+	Zone     uint16 // 0, or the kernel side's number for what keeps equal 5-tuples of separate networks apart
 }
 
 // Half holds what one direction of a connection counted since the last hand-over. Half i of a Record was sent by
@@ -27,6 +27,8 @@ type Half struct {
 // Record is a connection's counters as handed over by the kernel.
 type Record struct {
 	Key       Key
+	VLAN      uint16  // id of the outermost tag, where VLANs are kept apart; else 0
+	Tunnel    *Tunnel // that the connection was found in, where it is looked into; else nil
 	Halves    [2]Half
 	Initiator Initiator
 	EndReason EndReason

@@ -19,6 +19,7 @@ type kernelCollector struct {
 
 	seen, uncounted, counted, exported, evicted   packetsAndBytes
 	inserts, evictions, capacity, ringDrops       *prometheus.Desc
+	notUnwrapped                                  *prometheus.Desc
 	residentFlows, residentPackets, residentBytes *prometheus.Desc
 	unaccountedPackets, unaccountedBytes          *prometheus.Desc
 }
@@ -57,6 +58,8 @@ func NewKernelCollector(kernel Kernel, audit func() flow.Audit) prometheus.Colle
 		ringDrops: prometheus.NewDesc("weir_ring_drops_total",
 			"Times that a ring to user space was full. No flow is lost: the sweep hands it over later.",
 			[]string{"ring"}, nil),
+		notUnwrapped: prometheus.NewDesc("weir_not_unwrapped_packets_total",
+			"Packets counted in the flow of their tunnel, because there were too many tunnels to tell apart.", nil, nil),
 	}
 }
 
@@ -74,7 +77,7 @@ func (k *kernelCollector) Describe(ch chan<- *prometheus.Desc) {
 		ch <- pair.bytes
 	}
 	for _, desc := range []*prometheus.Desc{
-		k.inserts, k.evictions, k.capacity, k.ringDrops,
+		k.inserts, k.evictions, k.capacity, k.ringDrops, k.notUnwrapped,
 		k.residentFlows, k.residentPackets, k.residentBytes, k.unaccountedPackets, k.unaccountedBytes,
 	} {
 		ch <- desc
@@ -112,6 +115,7 @@ func (k *kernelCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(k.evictions, audit.EvictedFlows)
 	counter(k.ringDrops, ledger.ClosedFull, "closed")
 	counter(k.ringDrops, ledger.RecordsFull, "records")
+	counter(k.notUnwrapped, ledger.ZonesFull)
 	gauge(k.residentFlows, float64(audit.Resident.Flows))
 	gauge(k.residentPackets, float64(audit.Resident.Packets))
 	gauge(k.residentBytes, float64(audit.Resident.Bytes))

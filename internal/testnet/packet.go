@@ -58,10 +58,13 @@ type Packet struct {
 }
 
 // UDP is a datagram with a payload of so many bytes between "10.0.0.1:1000" and such, or "[fd00::1]:1000".
-func UDP(src, dst string, payload int) Packet {
+func UDP(src, dst string, payload int) Packet { return Datagram(src, dst, make([]byte, payload)) }
+
+// Datagram is UDP with a payload that matters.
+func Datagram(src, dst string, payload []byte) Packet {
 	s, d := netip.MustParseAddrPort(src), netip.MustParseAddrPort(dst)
-	header := binary.BigEndian.AppendUint16(ports(s, d), uint16(8+payload))
-	return ip(s.Addr(), d.Addr(), protocolUDP, append(header, make([]byte, 2+payload)...), 6)
+	header := binary.BigEndian.AppendUint16(ports(s, d), uint16(8+len(payload)))
+	return ip(s.Addr(), d.Addr(), protocolUDP, slices.Concat(header, []byte{0, 0}, payload), 6)
 }
 
 // TCP is a segment with a payload of so many bytes, and no options.

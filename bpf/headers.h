@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* A copy of the beginning of a frame, and how headers are taken from it, one after the other. */
+#ifndef WEIR_HEADERS_H
+#define WEIR_HEADERS_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+
+#define HEADERS_MAX 256
+
+struct headers {
+	__u32 pos;
+	__u32 len;  /* bytes copied */
+	__u32 more; /* the frame is longer than that */
+	__u32 pad;
+	__u8 bytes[HEADERS_MAX];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct headers);
+	__uint(max_entries, 1);
+} scratch SEC(".maps");
+
+/* What comes next in a frame. */
+enum layer {
+	LAYER_NONE,
+	LAYER_LINK,
+	LAYER_IPV4,
+	LAYER_IPV6,
+};
+
+/* Why a header could not be taken. */
+static __always_inline enum fate short_of(const struct headers *h)
+{
+	return h->more ? FATE_UNSUPPORTED : FATE_TRUNCATED;
+}
+
+static __always_inline void *deep_take(struct headers *h, __u32 len)
+{
+	__u32 pos = h->pos;
+
+	barrier_var(pos); /* or the compiler checks one register and reads by another */
+	if (pos > HEADERS_MAX - len || pos + len > h->len)
+		return 0;
+	h->pos = pos + len;
+	return &h->bytes[pos];
+}
+
+static __always_inline int deep_skip(struct headers *h, __u32 len)
+{
+	if (len > HEADERS_MAX || h->pos + len > h->len)
+		return 0;
+	h->pos += len;
+	return 1;
+}
+
+/* Says which IP the next header is of, by its version, and takes nothing. */
+static __always_inline enum layer deep_ip_version(struct headers *h)
+{
+	__u8 *version = deep_take(h, 1);
+
+	if (!version)
+		return LAYER_NONE;
+	h->pos -= 1;
+	switch (*version >> 4) {
+	case 4:
+		return LAYER_IPV4;
+	case 6:
+		return LAYER_IPV6;
+	}
+	return LAYER_NONE;
+}
+
+#endif

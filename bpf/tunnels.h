@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * The tunnels that are looked into, and their headers. A flow in one belongs to the tunnel's zone, which keeps it apart from
+ * its equals elsewhere, and by which user space tells what was around it.
+ */
+#ifndef WEIR_TUNNELS_H
+#define WEIR_TUNNELS_H
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "account.h"
+#include "config.h"
+#include "headers.h"
+#include "packet.h"
+
+#define VXLAN_HAS_VNI 0x08 /* RFC 7348 section 5 */
+#define GENEVE_VERSION 0xc0 /* RFC 8926 section 3.4 */
+#define GENEVE_OPTIONS_LEN 0x3f
+#define GENEVE_CONTROL 0x80
+#define GRE_CHECKSUM 0x8000 /* RFC 2784 section 2.1, RFC 2890 section 2 */
+#define GRE_KEY 0x2000
+#define GRE_SEQUENCE 0x1000
+#define GRE_UNKNOWN 0x4c07 /* what a receiver must not pass over, and every version but 0 */
+#define GTPU_V1 0x30	   /* version 1, and GTP, not GTP' (3GPP TS 29.281 section 5.1) */
+#define GTPU_KIND 0xf0
+#define GTPU_EXTENDED 0x04
+#define GTPU_OPTIONAL 0x07 /* any of the flags that bring the four optional octets */
+#define GTPU_G_PDU 255
+#define GTPU_EXTENSIONS_MAX 4
+
+/* How old a tunnel's seen_ns may be before it is written: the tunnels of a busy gateway are shared by all CPUs. */
+#define TUNNEL_SEEN_NS 1000000000ULL
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct tunnel);
+	__type(value, struct tunnel_zone);
+	__uint(max_entries, 1); /* set at load */
+} tunnels SEC(".maps");
+
+/* The zones that no tunnel has. User space puts them in, and takes back those of tunnels that are long gone. */
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__type(value, __u32);
+	__uint(max_entries, 1); /* set at load */
+} free_zones SEC(".maps");
+
+struct vxlan_header {
+	__u8 flags;
+	__u8 reserved[3];
+	__be32 vni; /* in the upper 24 bits */
+};
+
+struct geneve_header {
+	__u8 version_options;
+	__u8 flags;
+	__be16 protocol;
+	__be32 vni; /* in the upper 24 bits */
+};
+
+struct gre_header {
+	__be16 flags;
+	__be16 protocol;
+};
+
+struct gtpu_header {
+	__u8 flags;
+	__u8 type;
+	__be16 len;
+	__be32 teid;
+};
+
+struct gtpu_optional {
+	__be16 sequence;
+	__u8 n_pdu;
+	__u8 next;
+};
+
+static __always_inline enum layer layer_of(__be16 ethertype)
+{
+	switch (ethertype) {
+	case bpf_htons(ETH_P_TEB):
+		return LAYER_LINK;
+	case bpf_htons(ETH_P_IP):
+		return LAYER_IPV4;
+	case bpf_htons(ETH_P_IPV6):
+		return LAYER_IPV6;
+	}
+	return LAYER_NONE;
+}
+
+static __always_inline enum layer take_vxlan(struct headers *h, struct tunnel *t)
+{
+	struct vxlan_header *vxlan = deep_take(h, sizeof(*vxlan));
+
+	if (!vxlan || !(vxlan->flags & VXLAN_HAS_VNI))
+		return LAYER_NONE;
+	t->kind = TUNNEL_VXLAN;
+	t->id = bpf_ntohl(vxlan->vni) >> 8;
+	return LAYER_LINK;
+}
+
+static __always_inline enum layer take_geneve(struct headers *h, struct tunnel *t)
+{
+	struct geneve_header *geneve = deep_take(h, sizeof(*geneve));
+	enum layer next;
+
+	if (!geneve || geneve->version_options & GENEVE_VERSION || geneve->flags & GENEVE_CONTROL)
+		return LAYER_NONE;
+	t->kind = TUNNEL_GENEVE;
+	t->id = bpf_ntohl(geneve->vni) >> 8;
+	next = layer_of(geneve->protocol);
+	return deep_skip(h, (geneve->version_options & GENEVE_OPTIONS_LEN) * 4) ? next : LAYER_NONE;
+}
+
+static __always_inline enum layer take_gre(struct headers *h, struct tunnel *t)
+{
+	struct gre_header *gre = deep_take(h, sizeof(*gre));
+	enum layer next;
+	__u32 flags;
+
+	if (!gre)
+		return LAYER_NONE;
+	flags = bpf_ntohs(gre->flags);
+	next = layer_of(gre->protocol);
+	if (flags & GRE_UNKNOWN || (flags & GRE_CHECKSUM && !deep_skip(h, 4)))
+		return LAYER_NONE;
+	t->kind = TUNNEL_GRE;
+	if (flags & GRE_KEY) {
+		__be32 *key = deep_take(h, sizeof(*key));
+
+		if (!key)
+			return LAYER_NONE;
+		t->id = bpf_ntohl(*key);
+	}
+	if (flags & GRE_SEQUENCE && !deep_skip(h, 4))
+		return LAYER_NONE;
+	return next;
+}
+
+/* Takes the extension headers, of which each says its length in units of 4 octets first, and the kind of the next last. */
+static __always_inline int skip_gtpu_extensions(struct headers *h, __u8 next)
+{
+	int i;
+
+	for (i = 0; i < GTPU_EXTENSIONS_MAX && next; i++) {
+		__u8 *len = deep_take(h, 1);
+		__u8 *kind;
+
+		if (!len || !*len || !deep_skip(h, *len * 4 - 2))
+			return 0;
+		kind = deep_take(h, 1);
+		if (!kind)
+			return 0;
+		next = *kind;
+	}
+	return !next;
+}
+
+static __always_inline enum layer take_gtpu(struct headers *h, struct tunnel *t)
+{
+	struct gtpu_header *gtpu = deep_take(h, sizeof(*gtpu));
+
+	if (!gtpu || (gtpu->flags & GTPU_KIND) != GTPU_V1 || gtpu->type != GTPU_G_PDU)
+		return LAYER_NONE;
+	t->kind = TUNNEL_GTPU;
+	t->id = bpf_ntohl(gtpu->teid);
+	if (gtpu->flags & GTPU_OPTIONAL) {
+		struct gtpu_optional *optional = deep_take(h, sizeof(*optional));
+
+		if (!optional)
+			return LAYER_NONE;
+		if (gtpu->flags & GTPU_EXTENDED && !skip_gtpu_extensions(h, optional->next))
+			return LAYER_NONE;
+	}
+	return deep_ip_version(h);
+}
+
+static __always_inline enum layer take_udp_tunnel(struct headers *h, __be16 dst, struct tunnel *t)
+{
+	if (dst == config.vxlan_port)
+		return take_vxlan(h, t);
+	if (dst == config.geneve_port)
+		return take_geneve(h, t);
+	if (dst == config.gtpu_port)
+		return take_gtpu(h, t);
+	return LAYER_NONE;
+}
+
+/* Takes the header of a tunnel, whichever it is, behind the transport header of a packet to dst. */
+static __always_inline enum layer take_tunnel(struct headers *h, __u8 protocol, __be16 dst, struct tunnel *t)
+{
+	switch (protocol) {
+	case IPPROTO_UDP:
+		return take_udp_tunnel(h, dst, t);
+	case IPPROTO_GRE:
+		return take_gre(h, t);
+	case IPPROTO_IPIP:
+		t->kind = TUNNEL_IPIP;
+		return LAYER_IPV4;
+	case IPPROTO_IPV6:
+		t->kind = TUNNEL_IPIP;
+		return LAYER_IPV6;
+	}
+	return LAYER_NONE;
+}
+
+/* Finds the zone of a tunnel, or gives it one. 0: there is none left. */
+static __always_inline __u16 zone_of(const struct tunnel *t)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+	struct tunnel_zone *known = bpf_map_lookup_elem(&tunnels, t);
+
+	if (!known) {
+		struct tunnel_zone fresh = {.seen_ns = now};
+
+		if (bpf_map_pop_elem(&free_zones, &fresh.zone))
+			return 0;
+		/* Another CPU may have been quicker: then its zone is the tunnel's, and this one is free again. */
+		if (bpf_map_update_elem(&tunnels, t, &fresh, BPF_NOEXIST))
+			bpf_map_push_elem(&free_zones, &fresh.zone, 0);
+		known = bpf_map_lookup_elem(&tunnels, t);
+		if (!known)
+			return 0;
+	}
+	if (now - known->seen_ns > TUNNEL_SEEN_NS)
+		known->seen_ns = now;
+	return known->zone;
+}
+
+#endif
