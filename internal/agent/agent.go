@@ -114,7 +114,7 @@ func (a *Agent) load(s config.Settings, build Build, reg *prometheus.Registry) e
 	if a.attachments, err = newAttachments(s.Interface, s.IngressHook, a.kernel, a.host, a.log, reg); err != nil {
 		return err
 	}
-	if a.collector, err = collect.New(cfg, a.kernel, a.host, collect.SystemClock, a.deliverer.Add, reg); err != nil {
+	if a.collector, err = collect.New(cfg, a.kernel, a.host, collect.SystemClock, a.deliverer, reg); err != nil {
 		return err
 	}
 	for _, c := range []prometheus.Collector{

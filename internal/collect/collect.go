@@ -5,7 +5,6 @@ package collect
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -45,6 +44,14 @@ type Host interface {
 	InterfaceName(ifindex uint32) string
 }
 
+// Sink receives the events. The kernel side may keep their records until the sink has them safe.
+type Sink interface {
+	// Add takes an event over, and does not keep what it is handed.
+	Add(*flow.Event)
+	// Seal makes what was added safe without waiting for more.
+	Seal()
+}
+
 // Clock reads the kernel's monotonic clock, in nanoseconds, and the wall clock, at one moment.
 type Clock func() (monotonic uint64, wall time.Time)
 
@@ -64,13 +71,14 @@ type Collector struct {
 	kernel  Kernel
 	host    Host
 	clock   Clock
-	emit    func(*flow.Event)
+	sink    Sink
 	metrics *metrics
 
 	fins, resets lingering
 	nextSweep    time.Time
 	walked       time.Duration // in the kernel, by the last sweep; waiting for a slow Brain is none of it
-	id           flow.EventID
+	sent         uint64
+	stuck        bool       // the last reading found nothing in a full ring
 	epoch        time.Time  // the wall clock's time when the monotonic clock was 0
 	next         flow.Event // the one being made, and its Reverse
 	reverse      flow.Counts
@@ -79,18 +87,17 @@ type Collector struct {
 	worked       atomic.Int64 // Unix time, nanoseconds, of the last look or event
 }
 
-// New returns a Collector that passes its events to emit, one at a time. emit must not keep the event.
-func New(cfg Config, kernel Kernel, host Host, clock Clock, emit func(*flow.Event), reg prometheus.Registerer,
+// New returns a Collector that passes its events to sink, one at a time.
+func New(cfg Config, kernel Kernel, host Host, clock Clock, sink Sink, reg prometheus.Registerer,
 ) (*Collector, error) {
 	m, err := newMetrics(reg)
 	if err != nil {
 		return nil, err
 	}
 	c := &Collector{
-		cfg: cfg, kernel: kernel, host: host, clock: clock, emit: emit, metrics: m,
+		cfg: cfg, kernel: kernel, host: host, clock: clock, sink: sink, metrics: m,
 		fins:   lingering{linger: cfg.Limits.Linger, most: cfg.MaxFlows},
 		resets: lingering{linger: cfg.Limits.Linger / 3, most: cfg.MaxFlows},
-		id:     flow.EventID{Instance: rand.Uint64()},
 	}
 	c.audit.Store(&flow.Audit{})
 	return c, nil
@@ -165,12 +172,8 @@ func (c *Collector) take(l *lingering, mono uint64) error {
 			return err
 		}
 		l.pop(done)
-		read, err := c.read()
-		if err != nil {
+		if err := c.read(done > 0); err != nil {
 			return err
-		}
-		if done == 0 && read == 0 {
-			return errStuck
 		}
 	}
 	return nil
@@ -194,15 +197,11 @@ func (c *Collector) sweep(ctx context.Context, walk func() (flow.Resident, bool,
 		took := time.Since(start)
 		c.walked += took
 		c.metrics.sweeps.Observe(took.Seconds())
-		read, err := c.read()
-		if err != nil {
+		if err := c.read(whole); err != nil {
 			return err
 		}
 		if whole {
 			return c.balance(&before, resident)
-		}
-		if read == 0 {
-			return errStuck
 		}
 	}
 	return nil
@@ -219,10 +218,21 @@ func (c *Collector) balance(before *flow.Ledger, resident flow.Resident) error {
 	return nil
 }
 
-// read makes events of the records in the ring, and returns how many records there were.
-func (c *Collector) read() (int, error) {
+// read makes events of the records in the ring. If the kernel side did not get on, the ring must have had some, or be full of
+// those that wait for the sink.
+func (c *Collector) read(gotOn bool) error {
 	mono, wall := c.clock()
 	c.epoch = wall.Add(-time.Duration(mono))
 	c.worked.Store(wall.UnixNano())
-	return c.kernel.ReadRecords(c.record)
+	read, err := c.kernel.ReadRecords(c.record)
+	if err != nil || gotOn || read > 0 {
+		c.stuck = false
+		return err
+	}
+	if c.stuck {
+		return errStuck
+	}
+	c.stuck = true
+	c.sink.Seal()
+	return nil
 }

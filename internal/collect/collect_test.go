@@ -97,26 +97,35 @@ func (fakeHost) InterfaceName(ifindex uint32) string {
 	return map[uint32]string{3: "eth0", 4: "eth1"}[ifindex]
 }
 
+// fixture is a collector and its sink.
 type fixture struct {
 	kernel *fakeKernel
 	*Collector
 	events []flow.Event
+	added  func() // called for each event
+	seal   func()
 	reg    *prometheus.Registry
 }
+
+func (f *fixture) Add(e *flow.Event) {
+	kept := *e
+	if e.Reverse != nil {
+		reverse := *e.Reverse
+		kept.Reverse = &reverse
+	}
+	f.events = append(f.events, kept)
+	f.added()
+}
+
+func (f *fixture) Seal() { f.seal() }
 
 func newFixture(t *testing.T, cfg Config) *fixture {
 	t.Helper()
 	cfg.MaxFlows = 4096
 	f := &fixture{kernel: &fakeKernel{start: time.Now(), room: 100}, reg: prometheus.NewRegistry()}
+	f.added, f.seal = func() {}, func() {}
 	var err error
-	f.Collector, err = New(cfg, f.kernel, fakeHost{}, f.kernel.clock, func(e *flow.Event) {
-		kept := *e
-		if e.Reverse != nil {
-			reverse := *e.Reverse
-			kept.Reverse = &reverse
-		}
-		f.events = append(f.events, kept)
-	}, f.reg)
+	f.Collector, err = New(cfg, f.kernel, fakeHost{}, f.kernel.clock, f, f.reg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +229,7 @@ func TestStuckTake(t *testing.T) {
 func TestDrainInTime(t *testing.T) {
 	f := newFixture(t, Config{})
 	ctx, cancel := context.WithCancel(t.Context())
-	f.emit = func(*flow.Event) { cancel() }
+	f.added = cancel
 	f.kernel.room = 1
 	f.kernel.due = []flow.Record{record(1), record(2), record(3)}
 	if err := f.Drain(ctx); err != nil || len(f.kernel.due) != 2 {
@@ -268,11 +277,11 @@ func TestSlowSweeps(t *testing.T) {
 	})
 }
 
-// TestSweepsBehindASlowBrain go on at their pace: what emit waits is not the walk's.
+// TestSweepsBehindASlowBrain go on at their pace: what the sink waits is not the walk's.
 func TestSweepsBehindASlowBrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, Config{})
-		f.emit = func(*flow.Event) { time.Sleep(10 * time.Second) }
+		f.added = func() { time.Sleep(10 * time.Second) }
 		f.kernel.due = []flow.Record{record(1)}
 		f.runFor(t, 20*time.Second)
 		if n := len(f.kernel.sweeps); n < 4 {
@@ -317,6 +326,17 @@ func TestStuckRing(t *testing.T) {
 	f.kernel.due = []flow.Record{record(1)}
 	if err := f.Drain(t.Context()); err == nil {
 		t.Error("no error from a ring that is full and empty")
+	}
+}
+
+// TestRingOfWaitingRecords goes on when the ring is full of records that wait until their events are safe.
+func TestRingOfWaitingRecords(t *testing.T) {
+	f := newFixture(t, Config{})
+	f.kernel.room = 0
+	f.kernel.due = []flow.Record{record(1), record(2)}
+	f.seal = func() { f.kernel.room = 2 }
+	if err := f.Drain(t.Context()); err != nil || len(f.events) != 2 {
+		t.Errorf("error %v, %d events, want none and 2", err, len(f.events))
 	}
 }
 

@@ -6,7 +6,7 @@ import (
 	"weir/internal/flow"
 )
 
-// heartbeat is after how many events the collector shows that it works: emit may throttle it to the Brain's pace.
+// heartbeat is after how many events the collector shows that it works: the sink may throttle it to the Brain's pace.
 const heartbeat = 16
 
 // record makes one or two events of a record.
@@ -15,20 +15,21 @@ func (c *Collector) record(r *flow.Record) {
 		c.connection(r, source(r))
 		return
 	}
-	for i := range r.Halves {
-		if !empty(&r.Halves[i]) {
-			c.direction(r, i)
-		}
+	if !empty(&r.Halves[0]) {
+		c.direction(r, 0, empty(&r.Halves[1]))
+	}
+	if !empty(&r.Halves[1]) {
+		c.direction(r, 1, true)
 	}
 }
 
-// direction emits what end i of the record sent.
-func (c *Collector) direction(r *flow.Record, i int) {
+// direction emits what end i of the record sent, which may be the last that the record has to tell.
+func (c *Collector) direction(r *flow.Record, i int, last bool) {
 	half := &r.Halves[i]
 	e := c.event(r, i)
 	e.Start, e.End = c.wall(half.FirstNs), c.wall(half.LastNs)
 	e.Interface = c.host.InterfaceName(half.IfIndex)
-	c.send(e)
+	c.send(e, last)
 }
 
 // connection emits both directions as one event, told from the side of end i.
@@ -47,7 +48,7 @@ func (c *Collector) connection(r *flow.Record, i int) {
 	}
 	e.Start, e.End = c.wall(first), c.wall(last)
 	e.Interface = c.host.InterfaceName(ifindex)
-	c.send(e)
+	c.send(e, true)
 }
 
 // event fills in what both shapes share, with end i as the source. There is one event at a time, so it is always the
@@ -56,6 +57,7 @@ func (c *Collector) event(r *flow.Record, i int) *flow.Event {
 	src, dst := r.Key.Ends[i], r.Key.Ends[1-i]
 	half := &r.Halves[i]
 	c.next = flow.Event{
+		ID:           r.ID,
 		Src:          src,
 		Dst:          dst,
 		Protocol:     r.Key.Protocol,
@@ -74,12 +76,14 @@ func (c *Collector) event(r *flow.Record, i int) *flow.Event {
 	return &c.next
 }
 
-func (c *Collector) send(e *flow.Event) {
-	c.id.Sequence++
-	e.ID = c.id
+func (c *Collector) send(e *flow.Event, last bool) {
+	if last {
+		e.ID.Sequence++
+	}
 	c.metrics.events[e.EndReason].Inc()
-	c.emit(e)
-	if c.id.Sequence%heartbeat == 0 {
+	c.sink.Add(e)
+	c.sent++
+	if c.sent%heartbeat == 0 {
 		c.worked.Store(time.Now().UnixNano())
 	}
 }

@@ -5,13 +5,14 @@ package datapath
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/ringbuf"
 
 	"weir/internal/flow"
 )
@@ -44,8 +45,10 @@ type Datapath struct {
 	zones    *zones
 	coll     *ebpf.Collection
 	xdp      *ebpf.Program // nil where the kernel has no XDP with fragments
-	records  *ringbuf.Reader
-	closed   *ringbuf.Reader
+	records  *ring
+	closed   *ring
+	instance uint64 // of the ring of records
+	keep     bool   // records, until they are released
 
 	handover sync.Mutex // sweep and take write the same counters: one at a time
 
@@ -72,17 +75,38 @@ func Load(cfg Config) (*Datapath, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the kernel programs: %w", cfg.explain(err))
 	}
-	d := &Datapath{maxFlows: cfg.MaxFlows, vlans: cfg.VLANZones, coll: coll, xdp: coll.Programs[kernelProgXdpIngress]}
-	if d.records, err = ringbuf.NewReader(coll.Maps[kernelMapRecords]); err != nil {
+	instance, err := instanceOf(coll.Maps[kernelMapRecords])
+	if err != nil {
+		coll.Close()
+		return nil, err
+	}
+	d := &Datapath{instance: instance, maxFlows: cfg.MaxFlows, vlans: cfg.VLANZones, coll: coll, xdp: coll.Programs[kernelProgXdpIngress]}
+	if d.records, err = newRing(coll.Maps[kernelMapRecords]); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the ring of records: %w", err), d.Close())
 	}
-	if d.closed, err = ringbuf.NewReader(coll.Maps[kernelMapClosed]); err != nil {
+	if d.closed, err = newRing(coll.Maps[kernelMapClosed]); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the ring of closed connections: %w", err), d.Close())
 	}
 	if d.zones, err = newZones(coll.Maps[kernelMapTunnels], coll.Maps[kernelMapFreeZones]); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
+}
+
+// instanceOf returns a number that no other ring has on any host: the kernel numbers its maps, and every boot has a random ID.
+func instanceOf(ring *ebpf.Map) (uint64, error) {
+	info, err := ring.Info()
+	if err != nil {
+		return 0, fmt.Errorf("identify the ring of records: %w", err)
+	}
+	id, _ := info.ID()
+	const path = "/proc/sys/kernel/random/boot_id"
+	boot, err := os.ReadFile(path)
+	if err != nil {
+		return 0, fmt.Errorf("identify this boot: %w", err)
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", boot, id))
+	return binary.BigEndian.Uint64(sum[:]), nil
 }
 
 // configure is the only place where the kernel object is changed before it is loaded.
@@ -122,9 +146,9 @@ func (c *Config) port(kind flow.TunnelKind) uint16 {
 // Close unloads the kernel side. Attachments must be closed before.
 func (d *Datapath) Close() error {
 	var errs []error
-	for _, ring := range []*ringbuf.Reader{d.records, d.closed} {
-		if ring != nil {
-			errs = append(errs, ring.Close())
+	for _, r := range []*ring{d.records, d.closed} {
+		if r != nil {
+			errs = append(errs, r.close())
 		}
 	}
 	d.coll.Close()

@@ -1,14 +1,10 @@
 package datapath
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
 	"weir/internal/flow"
@@ -96,54 +92,71 @@ func runSyscall[T any](prog *ebpf.Program, args *T) error {
 	return err
 }
 
-// ReadRecords passes every record that is in the ring to fn, and returns how many. The record is only valid during the
-// call. It does not wait for more.
+// ReadRecords passes every record to fn that is in the ring and was not read yet, and returns how many. The record is only
+// valid during the call. It does not wait for more. Unless the Datapath keeps records until they are released, the ring has
+// room for others then.
 func (d *Datapath) ReadRecords(fn func(*flow.Record)) (int, error) {
 	var rec flow.Record
-	var unresolved error
-	n, err := drainRing(d.records, func(raw *kernelRecord) {
+	var bad error
+	n := d.records.read(func(position uintptr, sample []byte) {
+		raw, err := sampleOf[kernelRecord](sample)
+		if err != nil {
+			bad = err
+			return
+		}
 		decodeRecord(raw, &rec)
+		rec.ID = flow.EventID{Instance: d.instance, Sequence: uint64(position)}
 		where, err := d.zones.resolve(rec.Key.Zone)
 		if err != nil {
-			unresolved = err
+			bad = err
 		}
 		rec.VLAN, rec.Tunnel = where.vlan, where.tunnel
 		fn(&rec)
 	})
-	if err = errors.Join(err, unresolved); err != nil {
-		return n, fmt.Errorf("read the ring of records: %w", err)
+	if !d.keep {
+		d.records.consumeAll()
+	}
+	if bad != nil {
+		return n, fmt.Errorf("read the ring of records: %w", bad)
 	}
 	return n, nil
 }
 
+// Release says that every event up to and with the one of this ID is safe: no other process has to make them again.
+func (d *Datapath) Release(id flow.EventID) {
+	if id.Instance != d.instance {
+		return // of a record that was in no ring of ours
+	}
+	position := uintptr(id.Sequence &^ 1)
+	if id.EndsRecord() {
+		position += sampleLen(unsafe.Sizeof(kernelRecord{}))
+	}
+	d.records.consume(position)
+}
+
 // ReadClosed passes every closed connection that was announced since the last call to fn.
 func (d *Datapath) ReadClosed(fn func(flow.Closing)) error {
-	_, err := drainRing(d.closed, func(raw *kernelClosing) {
+	var bad error
+	d.closed.read(func(_ uintptr, sample []byte) {
+		raw, err := sampleOf[kernelClosing](sample)
+		if err != nil {
+			bad = err
+			return
+		}
 		fn(flow.Closing{Key: decodeKey(&raw.Key), AtNs: raw.ClosedNs, Reset: raw.Reset != 0})
 	})
-	if err != nil {
-		return fmt.Errorf("read the ring of closed connections: %w", err)
+	d.closed.consumeAll()
+	if bad != nil {
+		return fmt.Errorf("read the ring of closed connections: %w", bad)
 	}
 	return nil
 }
 
-// drainRing reads what a ring holds now. T is the kernel's type of its samples.
-func drainRing[T any](ring *ringbuf.Reader, fn func(*T)) (int, error) {
-	// The programs submit without a wake-up, so an expired deadline is how to look without waiting.
-	ring.SetDeadline(time.Unix(0, 1))
-	var sample ringbuf.Record
-	for n := 0; ; n++ {
-		err := ring.ReadInto(&sample)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return n, nil
-		}
-		if err != nil {
-			return n, err
-		}
-		var want T
-		if len(sample.RawSample) < int(unsafe.Sizeof(want)) {
-			return n, fmt.Errorf("a sample of %d bytes, want %d", len(sample.RawSample), unsafe.Sizeof(want))
-		}
-		fn((*T)(unsafe.Pointer(unsafe.SliceData(sample.RawSample))))
+// sampleOf sees a sample as the kernel's type of it.
+func sampleOf[T any](sample []byte) (*T, error) {
+	var want T
+	if len(sample) < int(unsafe.Sizeof(want)) {
+		return nil, fmt.Errorf("a sample of %d bytes, want %d", len(sample), unsafe.Sizeof(want))
 	}
+	return (*T)(unsafe.Pointer(unsafe.SliceData(sample))), nil
 }

@@ -88,6 +88,15 @@ func (d *Deliverer) Add(e *flow.Event) {
 	}
 }
 
+// Seal lets no more events into the batch being filled: it is sent as soon as it can be.
+func (d *Deliverer) Seal() {
+	d.queue.mu.Lock()
+	defer d.queue.mu.Unlock()
+	if d.queue.filled > 0 {
+		d.queue.seal()
+	}
+}
+
 // Close says that no more events come. What is held is sent at once, even if a retry was not due yet: there may not be
 // much time left.
 func (d *Deliverer) Close() {

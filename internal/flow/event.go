@@ -50,8 +50,12 @@ const (
 	OpenedByDst
 )
 
-// EventID is unique to an event: Instance to a run of the agent, Sequence within it.
+// EventID is unique to an event, and the same when the event is made again of the same record, as by an agent that takes up
+// the work of one that was killed.
 type EventID struct {
-	Instance uint64 // random
-	Sequence uint64
+	Instance uint64 // of the ring that the record was in: no two rings of any two hosts have the same
+	Sequence uint64 // grows: where in the ring the record stood, a multiple of 8; 1 more for the record's last event
 }
+
+// EndsRecord says whether the event is the last of its record.
+func (id EventID) EndsRecord() bool { return id.Sequence&1 != 0 }

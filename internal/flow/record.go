@@ -26,6 +26,7 @@ type Half struct {
 
 // Record is a connection's counters as handed over by the kernel.
 type Record struct {
+	ID        EventID // of the first event that is made of it
 	Key       Key
 	VLAN      uint16  // id of the outermost tag, where VLANs are kept apart; else 0
 	Tunnel    *Tunnel // that the connection was found in, where it is looked into; else nil

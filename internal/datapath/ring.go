@@ -1,0 +1,85 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// Of the header of a sample (linux/bpf.h, Documentation/bpf/ringbuf.rst).
+const (
+	ringHeader  = 8
+	ringBusy    = 1 << 31 // the kernel still writes it
+	ringDiscard = 1 << 30 // the kernel thought better of it
+)
+
+// ring is the reading side of a BPF ring buffer. A library would consume what it reads; here the two are apart, so that what a
+// process read and did not bring to safety is still there for the next one.
+type ring struct {
+	positions []byte // the consumer's page
+	rest      []byte // the producer's page, and the data twice, so that no sample has a seam
+	data      []byte
+	consumed  *uintptr // an unsigned long, as the kernel has it
+	produced  *uintptr
+	mask      uintptr
+	next      uintptr // position of the first sample that was not read
+}
+
+func newRing(m *ebpf.Map) (*ring, error) {
+	page, size := os.Getpagesize(), int(m.MaxEntries())
+	positions, err := unix.Mmap(m.FD(), 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map the consumer's page: %w", err)
+	}
+	rest, err := unix.Mmap(m.FD(), int64(page), page+2*size, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("map the producer's pages: %w", err), unix.Munmap(positions))
+	}
+	r := &ring{
+		positions: positions, rest: rest, data: rest[page:],
+		consumed: (*uintptr)(unsafe.Pointer(unsafe.SliceData(positions))),
+		produced: (*uintptr)(unsafe.Pointer(unsafe.SliceData(rest))),
+		mask:     uintptr(size - 1),
+	}
+	r.next = atomic.LoadUintptr(r.consumed)
+	return r, nil
+}
+
+// read passes every sample to fn that is whole and was not read yet, with its position, and returns how many there were. The
+// kernel can reuse a sample's memory once it is consumed.
+func (r *ring) read(fn func(position uintptr, sample []byte)) (n int) {
+	for r.next < atomic.LoadUintptr(r.produced) {
+		at := r.next & r.mask
+		header := atomic.LoadUint32((*uint32)(unsafe.Pointer(&r.data[at])))
+		if header&ringBusy != 0 {
+			return n
+		}
+		size := uintptr(header &^ (ringBusy | ringDiscard))
+		if header&ringDiscard == 0 {
+			fn(r.next, r.data[at+ringHeader:][:size])
+			n++
+		}
+		r.next += sampleLen(size)
+	}
+	return n
+}
+
+// consume gives the kernel the room of all samples before a position. It never goes back.
+func (r *ring) consume(position uintptr) {
+	if position > atomic.LoadUintptr(r.consumed) {
+		atomic.StoreUintptr(r.consumed, position)
+	}
+}
+
+// consumeAll gives the kernel the room of everything that was read.
+func (r *ring) consumeAll() { r.consume(r.next) }
+
+// sampleLen is the room that a sample takes.
+func sampleLen(size uintptr) uintptr { return (size + ringHeader + 7) &^ 7 }
+
+func (r *ring) close() error { return errors.Join(unix.Munmap(r.positions), unix.Munmap(r.rest)) }
