@@ -165,6 +165,10 @@ struct sweep_args {
 	__u64 resident_bytes;
 };
 
+struct description {
+	__u8 text[4096];
+};
+
 #define TAKE_MAX 1024
 
 /* Context of the program `take`: the first `count` keys of the map `taking`. */

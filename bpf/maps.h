@@ -45,4 +45,12 @@ struct {
 	__uint(max_entries, TAKE_MAX);
 } taking SEC(".maps");
 
+/* In the words of user space, where what members `flows` and `records` have: for a later user space with another layout. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct description);
+	__uint(max_entries, 1);
+} description SEC(".maps");
+
 #endif

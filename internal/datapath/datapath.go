@@ -36,6 +36,9 @@ type Config struct {
 	// Decap names the tunnels of which the contents are counted, with the UDP port of those that run over UDP. The
 	// others are counted as what they are on the wire.
 	Decap map[flow.TunnelKind]uint16
+	// PinDir is a folder of a BPF file system where the maps and the attachments stay when the process ends, for the next
+	// one to go on with; records are kept until they are released. Empty, everything ends with the process.
+	PinDir string
 }
 
 // Datapath is the loaded kernel side. Its methods may be called from several goroutines.
@@ -47,8 +50,8 @@ type Datapath struct {
 	xdp      *ebpf.Program // nil where the kernel has no XDP with fragments
 	records  *ring
 	closed   *ring
+	pins     *pins  // nil without a folder
 	instance uint64 // of the ring of records
-	keep     bool   // records, until they are released
 
 	handover sync.Mutex // sweep and take write the same counters: one at a time
 
@@ -71,26 +74,48 @@ func Load(cfg Config) (*Datapath, error) {
 	if !haveXDPFragments() {
 		delete(spec.Programs, kernelProgXdpIngress)
 	}
-	coll, err := ebpf.NewCollection(spec)
-	if err != nil {
-		return nil, fmt.Errorf("load the kernel programs: %w", cfg.explain(err))
-	}
-	instance, err := instanceOf(coll.Maps[kernelMapRecords])
-	if err != nil {
-		coll.Close()
-		return nil, err
-	}
-	d := &Datapath{instance: instance, maxFlows: cfg.MaxFlows, vlans: cfg.VLANZones, coll: coll, xdp: coll.Programs[kernelProgXdpIngress]}
-	if d.records, err = newRing(coll.Maps[kernelMapRecords]); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the ring of records: %w", err), d.Close())
-	}
-	if d.closed, err = newRing(coll.Maps[kernelMapClosed]); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the ring of closed connections: %w", err), d.Close())
-	}
-	if d.zones, err = newZones(coll.Maps[kernelMapTunnels], coll.Maps[kernelMapFreeZones]); err != nil {
+	d := &Datapath{maxFlows: cfg.MaxFlows, vlans: cfg.VLANZones}
+	if err := d.load(spec, &cfg); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
+}
+
+// load fills in d, and leaves it to Close when it fails.
+func (d *Datapath) load(spec *ebpf.CollectionSpec, cfg *Config) (err error) {
+	var adopted map[string]*ebpf.Map
+	if cfg.PinDir != "" {
+		if d.pins, err = openPins(cfg.PinDir); err != nil {
+			return err
+		}
+		if adopted, err = d.pins.adopt(spec); err != nil {
+			return err
+		}
+		defer closeMaps(adopted)
+	}
+	if d.coll, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: adopted}); err != nil {
+		return fmt.Errorf("load the kernel programs: %w", cfg.explain(err))
+	}
+	d.xdp = d.coll.Programs[kernelProgXdpIngress]
+	if d.records, err = newRing(d.coll.Maps[kernelMapRecords]); err != nil {
+		return fmt.Errorf("open the ring of records: %w", err)
+	}
+	if d.closed, err = newRing(d.coll.Maps[kernelMapClosed]); err != nil {
+		return fmt.Errorf("open the ring of closed connections: %w", err)
+	}
+	if d.instance, err = instanceOf(d.coll.Maps[kernelMapRecords]); err != nil {
+		return err
+	}
+	if d.zones, err = newZones(d.coll.Maps[kernelMapTunnels], d.coll.Maps[kernelMapFreeZones], adopted != nil); err != nil {
+		return err
+	}
+	if d.pins == nil || adopted != nil {
+		return nil
+	}
+	if err := describe(d.coll.Maps[kernelMapDescription]); err != nil {
+		return err
+	}
+	return d.pins.keep(d.coll.Maps)
 }
 
 // instanceOf returns a number that no other ring has on any host: the kernel numbers its maps, and every boot has a random ID.
@@ -151,7 +176,12 @@ func (d *Datapath) Close() error {
 			errs = append(errs, r.close())
 		}
 	}
-	d.coll.Close()
+	if d.coll != nil {
+		d.coll.Close()
+	}
+	if d.pins != nil {
+		errs = append(errs, d.pins.close())
+	}
 	return errors.Join(errs...)
 }
 

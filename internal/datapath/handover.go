@@ -93,8 +93,8 @@ func runSyscall[T any](prog *ebpf.Program, args *T) error {
 }
 
 // ReadRecords passes every record to fn that is in the ring and was not read yet, and returns how many. The record is only
-// valid during the call. It does not wait for more. Unless the Datapath keeps records until they are released, the ring has
-// room for others then.
+// valid during the call. It does not wait for more. Without a folder of pins the ring has room for others then, else when
+// they are released.
 func (d *Datapath) ReadRecords(fn func(*flow.Record)) (int, error) {
 	var rec flow.Record
 	var bad error
@@ -113,7 +113,7 @@ func (d *Datapath) ReadRecords(fn func(*flow.Record)) (int, error) {
 		rec.VLAN, rec.Tunnel = where.vlan, where.tunnel
 		fn(&rec)
 	})
-	if !d.keep {
+	if d.pins == nil {
 		d.records.consumeAll()
 	}
 	if bad != nil {

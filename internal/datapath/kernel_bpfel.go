@@ -38,6 +38,11 @@ type kernelDatagramFlow struct {
 	Pad      [3]uint8
 }
 
+type kernelDescription struct {
+	_    structs.HostLayout
+	Text [4096]uint8
+}
+
 type kernelFate uint32
 
 const (
@@ -212,6 +217,7 @@ type kernelTunnelZone struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	kernelMapClosed      = "closed"
+	kernelMapDescription = "description"
 	kernelMapFlows       = "flows"
 	kernelMapFragments   = "fragments"
 	kernelMapFreeZones   = "free_zones"
@@ -282,15 +288,16 @@ type kernelProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelMapSpecs struct {
-	Closed    *ebpf.MapSpec `ebpf:"closed"`
-	Flows     *ebpf.MapSpec `ebpf:"flows"`
-	Fragments *ebpf.MapSpec `ebpf:"fragments"`
-	FreeZones *ebpf.MapSpec `ebpf:"free_zones"`
-	Ledger    *ebpf.MapSpec `ebpf:"ledger"`
-	Records   *ebpf.MapSpec `ebpf:"records"`
-	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
-	Taking    *ebpf.MapSpec `ebpf:"taking"`
-	Tunnels   *ebpf.MapSpec `ebpf:"tunnels"`
+	Closed      *ebpf.MapSpec `ebpf:"closed"`
+	Description *ebpf.MapSpec `ebpf:"description"`
+	Flows       *ebpf.MapSpec `ebpf:"flows"`
+	Fragments   *ebpf.MapSpec `ebpf:"fragments"`
+	FreeZones   *ebpf.MapSpec `ebpf:"free_zones"`
+	Ledger      *ebpf.MapSpec `ebpf:"ledger"`
+	Records     *ebpf.MapSpec `ebpf:"records"`
+	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
+	Taking      *ebpf.MapSpec `ebpf:"taking"`
+	Tunnels     *ebpf.MapSpec `ebpf:"tunnels"`
 }
 
 // kernelVariableSpecs contains global variables before they are loaded into the kernel.
@@ -321,20 +328,22 @@ func (o *kernelObjects) Close() error {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelMaps struct {
-	Closed    *ebpf.Map `ebpf:"closed"`
-	Flows     *ebpf.Map `ebpf:"flows"`
-	Fragments *ebpf.Map `ebpf:"fragments"`
-	FreeZones *ebpf.Map `ebpf:"free_zones"`
-	Ledger    *ebpf.Map `ebpf:"ledger"`
-	Records   *ebpf.Map `ebpf:"records"`
-	Scratch   *ebpf.Map `ebpf:"scratch"`
-	Taking    *ebpf.Map `ebpf:"taking"`
-	Tunnels   *ebpf.Map `ebpf:"tunnels"`
+	Closed      *ebpf.Map `ebpf:"closed"`
+	Description *ebpf.Map `ebpf:"description"`
+	Flows       *ebpf.Map `ebpf:"flows"`
+	Fragments   *ebpf.Map `ebpf:"fragments"`
+	FreeZones   *ebpf.Map `ebpf:"free_zones"`
+	Ledger      *ebpf.Map `ebpf:"ledger"`
+	Records     *ebpf.Map `ebpf:"records"`
+	Scratch     *ebpf.Map `ebpf:"scratch"`
+	Taking      *ebpf.Map `ebpf:"taking"`
+	Tunnels     *ebpf.Map `ebpf:"tunnels"`
 }
 
 func (m *kernelMaps) Close() error {
 	return _KernelClose(
 		m.Closed,
+		m.Description,
 		m.Flows,
 		m.Fragments,
 		m.FreeZones,

@@ -7,6 +7,9 @@ import (
 	"weir/internal/flow"
 )
 
+// tombstone is TOMBSTONE in abi.h.
+const tombstone = 1 << 63
+
 // decodeRecord is where the kernel's types end.
 func decodeRecord(raw *kernelRecord, rec *flow.Record) {
 	rec.Key = decodeKey(&raw.Key)

@@ -38,11 +38,15 @@ type place struct {
 	tunnel *flow.Tunnel
 }
 
-// newZones fills the kernel's queue with all zones of tunnels. Without any tunnel to look into, the maps have no room.
-func newZones(tunnels, free *ebpf.Map) (*zones, error) {
+// newZones fills the kernel's queue with all zones of tunnels, unless another process did. Without any tunnel to look into, the
+// maps have no room.
+func newZones(tunnels, free *ebpf.Map, adopted bool) (*zones, error) {
 	z := &zones{tunnels: tunnels, free: free, known: map[uint16]place{}, leaving: map[uint16]uint64{}}
 	if tunnels.MaxEntries() == 1 {
 		return z, nil
+	}
+	if adopted {
+		return z, z.recover()
 	}
 	for zone := uint32(firstTunnelZone); zone < endTunnelZone; zone++ {
 		if err := free.Update(nil, zone, ebpf.UpdateAny); err != nil {
@@ -50,6 +54,44 @@ func newZones(tunnels, free *ebpf.Map) (*zones, error) {
 		}
 	}
 	return z, nil
+}
+
+// recover finds the zones that were leaving when the last process ended: they are in neither map. To see what is in the queue
+// it takes every zone out and puts it back, so that the packet programs nearly always find one.
+func (z *zones) recover() error {
+	now, err := monotonic()
+	if err != nil {
+		return err
+	}
+	var queued [endTunnelZone]bool
+	for {
+		var zone uint32
+		err := z.free.LookupAndDelete(nil, &zone)
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			break
+		}
+		if err == nil {
+			err = z.free.Update(nil, zone, ebpf.UpdateAny)
+		}
+		if err != nil {
+			return fmt.Errorf("look through the queue of zones: %w", err)
+		}
+		if queued[uint16(zone)] {
+			break // once round
+		}
+		queued[uint16(zone)] = true
+	}
+	if err := z.each(func(t *kernelTunnel, v *kernelTunnelZone) {
+		z.known[uint16(v.Zone)] = place{vlan: t.Vlan, tunnel: decodeTunnel(t)}
+	}); err != nil {
+		return err
+	}
+	for zone := firstTunnelZone; zone < endTunnelZone; zone++ {
+		if _, used := z.known[uint16(zone)]; !used && !queued[zone] {
+			z.leaving[uint16(zone)] = now
+		}
+	}
+	return nil
 }
 
 // resolve returns what a zone stands for.

@@ -1,0 +1,189 @@
+package datapath
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"os"
+	"reflect"
+	"strings"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"weir/internal/flow"
+)
+
+// describe leaves in the kernel what a later version, with another layout, needs to read the maps.
+func describe(m *ebpf.Map) error {
+	var d kernelDescription
+	text := layoutOf(reflect.TypeFor[kernelRecord]()).text()
+	if copy(d.Text[:], text) < len(text) {
+		return fmt.Errorf("describe the maps: %d bytes are too many", len(text))
+	}
+	if err := m.Update(uint32(0), &d, ebpf.UpdateAny); err != nil {
+		return fmt.Errorf("describe the maps: %w", err)
+	}
+	return nil
+}
+
+// Inherit passes everything to fn that the maps of other generations hold: those that a process left which had another
+// layout or size of them. No program may count there any more, which is so once all interfaces are attached and Settle was
+// called. The maps stay until DropFormer, so that nothing is lost if this process ends before the events are safe.
+func (d *Datapath) Inherit(fn func(*flow.Record)) error {
+	if d.pins == nil {
+		return nil
+	}
+	list, err := d.pins.former()
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	if err := awaitPrograms(); err != nil {
+		return err
+	}
+	for _, dir := range list {
+		if err := inherit(dir, fn); err != nil {
+			return fmt.Errorf("take over the maps in %q (weir unpin removes them): %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// DropFormer removes the maps that Inherit has read.
+func (d *Datapath) DropFormer() error {
+	if d.pins == nil {
+		return nil
+	}
+	list, err := d.pins.former()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, dir := range list {
+		errs = append(errs, os.RemoveAll(dir))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("remove the maps that were taken over: %w", err)
+	}
+	return nil
+}
+
+// awaitPrograms returns when every program run has ended that was going on when it was called: the kernel waits for a grace
+// period of RCU (membarrier(2), MEMBARRIER_CMD_GLOBAL).
+func awaitPrograms() error {
+	const global = 1
+	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, global, 0, 0); errno != 0 {
+		return fmt.Errorf("wait for running programs: %w", errno)
+	}
+	return nil
+}
+
+// former is another generation's maps and how to read them.
+type former struct {
+	maps     map[string]*ebpf.Map
+	instance uint64 // of the ring of records
+	theirs   layout // of a record
+	ours     layout
+	zones    *zones
+}
+
+func inherit(dir string, fn func(*flow.Record)) error {
+	found, err := openMaps(dir)
+	if err != nil {
+		return err
+	}
+	defer closeMaps(found)
+	f := former{maps: found, ours: layoutOf(reflect.TypeFor[kernelRecord]())}
+	f.zones = &zones{tunnels: found[kernelMapTunnels], known: map[uint16]place{}}
+	var d kernelDescription
+	if err := found[kernelMapDescription].Lookup(uint32(0), &d); err != nil {
+		return fmt.Errorf("read their description: %w", err)
+	}
+	text, _, _ := bytes.Cut(d.Text[:], []byte{0})
+	if f.theirs, err = parseLayout(string(text)); err != nil {
+		return err
+	}
+	if f.instance, err = instanceOf(found[kernelMapRecords]); err != nil {
+		return err
+	}
+	return errors.Join(f.ring(fn), f.entries(fn))
+}
+
+// ring passes on the records that nobody has read.
+func (f *former) ring(fn func(*flow.Record)) error {
+	r, err := newRing(f.maps[kernelMapRecords])
+	if err != nil {
+		return fmt.Errorf("open their ring of records: %w", err)
+	}
+	var bad error
+	r.read(func(position uintptr, sample []byte) {
+		raw := f.convert(sample)
+		bad = errors.Join(bad, f.pass(&raw, flow.EventID{Instance: f.instance, Sequence: uint64(position)}, fn))
+	})
+	return errors.Join(bad, r.close())
+}
+
+// entries passes on what the map holds.
+func (f *former) entries(fn func(*flow.Record)) error {
+	flows := f.maps[kernelMapFlows]
+	// An entry is a record without its end.
+	keyAt, entryAt := f.theirs.start(".Key."), f.theirs.start(".Entry.")
+	record := make([]byte, max(keyAt+uintptr(flows.KeySize()), entryAt+uintptr(flows.ValueSize())))
+	key, entry := make([]byte, flows.KeySize()), make([]byte, flows.ValueSize())
+	list := flows.Iterate()
+	for list.Next(&key, &entry) {
+		copy(record[keyAt:], key)
+		copy(record[entryAt:], entry)
+		id := fnv.New64a()
+		id.Write(key)
+		// Positions in the ring are far smaller than the upper half of the numbers.
+		at := flow.EventID{Instance: f.instance, Sequence: id.Sum64()&^7 | 1<<63}
+		raw := f.convert(record)
+		if tombstone&(raw.Entry.Half[0].Packets|raw.Entry.Half[1].Packets) != 0 {
+			continue // it was handed over, and is in the ring if it was not evicted in the same instant
+		}
+		raw.Handover = uint32(kernelHandoverHANDOVER_ACTIVE)
+		if kernelFlowState(raw.Entry.State)&kernelFlowStateSTATE_CLOSED != 0 {
+			raw.Handover = uint32(kernelHandoverHANDOVER_CLOSED)
+		}
+		if err := f.pass(&raw, at, fn); err != nil {
+			return err
+		}
+	}
+	if err := list.Err(); err != nil {
+		return fmt.Errorf("read their entries: %w", err)
+	}
+	return nil
+}
+
+// start returns where the first of the members begins whose names begin with a prefix.
+func (l layout) start(prefix string) uintptr {
+	at := uintptr(math.MaxUint16)
+	for name, f := range l {
+		if strings.HasPrefix(name, prefix) {
+			at = min(at, f.offset)
+		}
+	}
+	return at
+}
+
+// convert makes a record of theirs one of ours.
+func (f *former) convert(theirs []byte) (raw kernelRecord) {
+	convert(unsafe.Slice((*byte)(unsafe.Pointer(&raw)), unsafe.Sizeof(raw)), f.ours, theirs, f.theirs)
+	return raw
+}
+
+func (f *former) pass(raw *kernelRecord, id flow.EventID, fn func(*flow.Record)) error {
+	var rec flow.Record
+	decodeRecord(raw, &rec)
+	where, err := f.zones.resolve(rec.Key.Zone)
+	if err != nil {
+		return err
+	}
+	rec.ID, rec.VLAN, rec.Tunnel = id, where.vlan, where.tunnel
+	fn(&rec)
+	return nil
+}

@@ -1,0 +1,157 @@
+package datapath
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// Names in the folder of pins. A generation holds the maps of one layout and size; its name has their hash.
+const (
+	generationPrefix = "maps-"
+	unfinished       = "unfinished"
+	linksFolder      = "links"
+)
+
+// pinnedMaps are what outlives a process. The others hold nothing from one run of a program to the next.
+var pinnedMaps = []string{
+	kernelMapFlows, kernelMapLedger, kernelMapClosed, kernelMapRecords, kernelMapFragments, kernelMapTunnels, kernelMapFreeZones,
+	kernelMapDescription,
+}
+
+// pins is a folder of a BPF file system where maps and links outlive the process, and this process's hold on it.
+type pins struct {
+	dir        string
+	lock       *os.File
+	generation string // the path of this object's maps
+}
+
+// ErrPinned says that there is another process that holds the folder.
+var ErrPinned = errors.New("another weir runs on it")
+
+// openPins makes the folder if need be, and takes hold of it.
+func openPins(dir string) (*pins, error) {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("make the folder of pins: %w", err)
+	}
+	var stat unix.Statfs_t
+	if err := unix.Statfs(dir, &stat); err != nil {
+		return nil, fmt.Errorf("look at the folder of pins %q: %w", dir, err)
+	}
+	if stat.Type != unix.BPF_FS_MAGIC {
+		return nil, fmt.Errorf("the folder of pins %q is not in a BPF file system (as /sys/fs/bpf is, by mount -t bpf)", dir)
+	}
+	lock, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the folder of pins: %w", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrPinned
+		}
+		return nil, errors.Join(fmt.Errorf("take hold of the folder of pins %q: %w", dir, err), lock.Close())
+	}
+	return &pins{dir: dir, lock: lock}, nil
+}
+
+// close lets another process have the folder.
+func (p *pins) close() error { return p.lock.Close() }
+
+// generationOf names the maps of an object as configured: of the same name are only those with the same types and sizes.
+func generationOf(spec *ebpf.CollectionSpec) string {
+	hash := sha256.New()
+	for _, t := range []reflect.Type{
+		reflect.TypeFor[kernelRecord](), reflect.TypeFor[kernelClosing](), reflect.TypeFor[kernelLedgerPage](),
+		reflect.TypeFor[kernelTunnel](), reflect.TypeFor[kernelTunnelZone](),
+	} {
+		fmt.Fprintln(hash, layoutOf(t).text())
+	}
+	for _, name := range pinnedMaps {
+		m := spec.Maps[name]
+		fmt.Fprintln(hash, name, m.Type, m.KeySize, m.ValueSize, m.MaxEntries, m.Flags)
+	}
+	return generationPrefix + hex.EncodeToString(hash.Sum(nil)[:8])
+}
+
+// adopt returns the maps of this generation that another process left, or nil if there are none.
+func (p *pins) adopt(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, error) {
+	p.generation = filepath.Join(p.dir, generationOf(spec))
+	if _, err := os.Stat(p.generation); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	found, err := openMaps(p.generation)
+	if err != nil {
+		return nil, fmt.Errorf("take over the pinned maps (weir unpin removes them): %w", err)
+	}
+	return found, nil
+}
+
+// openMaps opens the maps of a generation.
+func openMaps(generation string) (map[string]*ebpf.Map, error) {
+	found := map[string]*ebpf.Map{}
+	for _, name := range pinnedMaps {
+		m, err := ebpf.LoadPinnedMap(filepath.Join(generation, name), nil)
+		if err != nil {
+			closeMaps(found)
+			return nil, fmt.Errorf("open the pinned map %q: %w", name, err)
+		}
+		found[name] = m
+	}
+	return found, nil
+}
+
+func closeMaps(list map[string]*ebpf.Map) {
+	for _, m := range list {
+		m.Close()
+	}
+}
+
+// keep pins the maps, all or none: the folder gets its name when it is complete.
+func (p *pins) keep(maps map[string]*ebpf.Map) error {
+	dir := filepath.Join(p.dir, unfinished)
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove what an unfinished start left: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return fmt.Errorf("make the folder of pinned maps: %w", err)
+	}
+	for _, name := range pinnedMaps {
+		// By a file descriptor of its own: a Map that knows its pin would have to follow the folder's name.
+		twin, err := maps[name].Clone()
+		if err == nil {
+			err = errors.Join(twin.Pin(filepath.Join(dir, name)), twin.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("pin the map %q: %w", name, err)
+		}
+	}
+	if err := os.Rename(dir, p.generation); err != nil {
+		return fmt.Errorf("name the folder of pinned maps: %w", err)
+	}
+	return nil
+}
+
+// former lists the folders of other generations.
+func (p *pins) former() ([]string, error) {
+	entries, err := os.ReadDir(p.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list the pins: %w", err)
+	}
+	var list []string
+	for _, e := range entries {
+		path := filepath.Join(p.dir, e.Name())
+		if strings.HasPrefix(e.Name(), generationPrefix) && path != p.generation {
+			list = append(list, path)
+		}
+	}
+	return list, nil
+}

@@ -1,0 +1,290 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"weir/internal/flow"
+	"weir/internal/testnet"
+)
+
+// bpfFS mounts a BPF file system until the test ends.
+func bpfFS(t *testing.T) string {
+	t.Helper()
+	testnet.NeedRoot(t)
+	dir := t.TempDir()
+	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// TestRecordsStayUntilReleased has three processes, one after the other, on one folder of pins. What the first read and did not
+// release, the second reads again, under the same IDs.
+func TestRecordsStayUntilReleased(t *testing.T) {
+	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir")}
+	read := func(k kernel) (ids []flow.EventID) {
+		t.Helper()
+		if _, err := k.ReadRecords(func(r *flow.Record) { ids = append(ids, r.ID) }); err != nil {
+			t.Fatal(err)
+		}
+		return ids
+	}
+	first, err := Load(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := kernel{first}
+	for port := range 5 {
+		k.run(t, kernelProgTcIngress, testnet.UDP(fmt.Sprint("10.0.0.1:", 1000+port), "10.0.0.2:53", 30).Bytes(), nil)
+	}
+	if _, whole, err := k.SweepOut(); err != nil || !whole {
+		t.Fatal(whole, err)
+	}
+	all := read(k)
+	if len(all) != 5 || len(read(k)) != 0 || !slices.IsSortedFunc(all, func(a, b flow.EventID) int { return int(a.Sequence) - int(b.Sequence) }) {
+		t.Fatalf("read %v, want five in order, once", all)
+	}
+	k.Release(flow.EventID{Instance: all[1].Instance, Sequence: all[1].Sequence + 1}) // the last event of the second record
+	k.Release(all[0])                                                                 // late, and of no effect
+	k.Release(flow.EventID{Instance: 1, Sequence: 1 << 40})                           // of another ring
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	second, err := Load(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k = kernel{second}
+	if got := read(k); !slices.Equal(got, all[2:]) {
+		t.Errorf("the second process read %v, want %v", got, all[2:])
+	}
+	k.Release(all[3]) // the first of two events: its record is not done
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(newKernelWith(t, cfg)); !slices.Equal(got, all[3:]) {
+		t.Errorf("the third process read %v, want %v", got, all[3:])
+	}
+}
+
+// TestRingGoesRound reads more than a ring holds, in portions.
+func TestRingGoesRound(t *testing.T) {
+	k := newKernelWith(t, Config{MaxFlows: 65536, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir")})
+	out, in := veth(t)
+	k.attach(t, in, IngressXDP)
+	const flows, rounds = 32768, 3 // the ring holds 52,000
+	g := testnet.NewGenerator(t, out, testnet.Flows{Number: flows})
+	total := 0
+	for range rounds {
+		g.Send(t, flows)
+		_, whole, err := k.SweepOut()
+		if err != nil || !whole {
+			t.Fatal(whole, err)
+		}
+		var last flow.EventID
+		n, err := k.ReadRecords(func(r *flow.Record) { last = r.ID })
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += n
+		last.Sequence++
+		k.Release(last)
+	}
+	if total != flows*rounds {
+		t.Errorf("read %d records, want %d", total, flows*rounds)
+	}
+}
+
+// TestAdopt goes on where another process ended: entries, ledger and zones.
+func TestAdopt(t *testing.T) {
+	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir"), Decap: allTunnels()}
+	frame := vxlan("10.0.0.1:1", "10.0.0.2:4789", innerTCP).Bytes()
+	for range 3 {
+		d, err := Load(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kernel{d}.run(t, kernelProgTcIngress, frame, nil)
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k := newKernelWith(t, cfg)
+	sent := flow.Counter{Packets: 3, Bytes: uint64(3 * len(frame))}
+	checkLedger(t, k.ledger(t), kernelProgTcIngress, sent, map[string]flow.Counter{"counted": sent})
+	records, _ := k.records(t, k.SweepOut)
+	if len(records) != 1 || records[0].Tunnel == nil || records[0].Halves[0].Packets+records[0].Halves[1].Packets != 3 {
+		t.Errorf("records %+v, want one of three packets, in its tunnel", records)
+	}
+}
+
+// TestZonesRecovered frees the zones that a process was about to free when it was killed.
+func TestZonesRecovered(t *testing.T) {
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Decap: allTunnels()})
+	var lost uint32
+	if err := k.zones.free.LookupAndDelete(nil, &lost); err != nil {
+		t.Fatal(err)
+	}
+	k.run(t, kernelProgTcIngress, vxlan("10.0.0.1:1", "10.0.0.2:4789", innerTCP).Bytes(), nil)
+	z, err := newZones(k.zones.tunnels, k.zones.free, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := slices.Collect(maps.Keys(z.leaving)); !slices.Equal(got, []uint16{uint16(lost)}) {
+		t.Errorf("zones %v are leaving, want %d", got, lost)
+	}
+	if len(z.known) != 1 {
+		t.Errorf("zones %v are known, want one", z.known)
+	}
+}
+
+// TestPinsHaveOneOwner until it ends, however it ends.
+func TestPinsHaveOneOwner(t *testing.T) {
+	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir")}
+	first, err := Load(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(cfg); !errors.Is(err, ErrPinned) {
+		t.Errorf("a second process got %v, want %v", err, ErrPinned)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	newKernelWith(t, cfg)
+}
+
+func TestNoBPFFileSystem(t *testing.T) {
+	testnet.NeedRoot(t)
+	if d, err := Load(Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(t.TempDir(), "weir")}); err == nil {
+		t.Errorf("loaded %v, want an error", d)
+	}
+}
+
+// TestInherit takes over what is in maps of another size: entries, and records that nobody made events of.
+func TestInherit(t *testing.T) {
+	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir"), Decap: allTunnels()}
+	old, err := Load(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := kernel{old}
+	k.run(t, kernelProgTcIngress, udp4.Bytes(), nil)
+	if _, _, err := k.SweepOut(); err != nil {
+		t.Fatal(err)
+	}
+	k.run(t, kernelProgTcIngress, udp6.Bytes(), nil)
+	k.run(t, kernelProgTcIngress, testnet.TCP("10.0.0.1:1000", "10.0.0.2:80", testnet.SYN, 0).Bytes(), nil)
+	k.run(t, kernelProgTcIngress, testnet.TCP("10.0.0.1:1000", "10.0.0.2:80", testnet.RST, 0).Bytes(), nil)
+	k.run(t, kernelProgTcIngress, vxlan("10.0.0.1:1", "10.0.0.2:4789", innerUDP6).Bytes(), nil)
+	if err := old.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	cfg.MaxFlows = 2048
+	k = newKernelWith(t, cfg)
+	k.run(t, kernelProgTcIngress, udp6.Bytes(), nil) // of ours
+	inherited := func() (all []string) {
+		t.Helper()
+		if err := k.Inherit(func(r *flow.Record) {
+			tunnel := flow.TunnelNone
+			if r.Tunnel != nil {
+				tunnel = r.Tunnel.Kind
+			}
+			all = append(all, fmt.Sprintf("%d %s %d %s %s %x", r.Key.Protocol, r.Key.Ends, r.Halves[0].Packets+r.Halves[1].Packets, r.EndReason, tunnel, r.ID))
+		}); err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(all)
+		return all
+	}
+	first := inherited()
+	if again := inherited(); !slices.Equal(first, again) {
+		t.Errorf("inherited %q, and then %q", first, again)
+	}
+	want := []string{
+		"17 [10.0.0.1:1000 10.0.0.2:53] 1 shutdown none", "17 [[fd00::1]:1000 [fd00::2]:53] 1 active none",
+		"17 [[fd00::1]:1000 [fd00::2]:53] 1 active vxlan", "6 [10.0.0.1:1000 10.0.0.2:80] 2 rst none",
+	}
+	for i := range first {
+		first[i] = first[i][:min(len(first[i]), len(want[min(i, len(want)-1)]))]
+	}
+	if !slices.Equal(first, want) {
+		t.Errorf("inherited %q, want %q", first, want)
+	}
+	if err := k.DropFormer(); err != nil {
+		t.Fatal(err)
+	}
+	if left := inherited(); len(left) != 0 {
+		t.Errorf("%q are still there", left)
+	}
+	if entries, err := os.ReadDir(cfg.PinDir); err != nil || len(entries) != 1 {
+		t.Errorf("folder of pins has %v, %v, want the maps of this process", entries, err)
+	}
+}
+
+// TestUnfinishedPins of a process that was killed at its start are in nobody's way.
+func TestUnfinishedPins(t *testing.T) {
+	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir")}
+	if err := os.MkdirAll(filepath.Join(cfg.PinDir, unfinished), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	k := newKernelWith(t, cfg)
+	if entries, err := os.ReadDir(cfg.PinDir); err != nil || len(entries) != 1 || entries[0].Name() != filepath.Base(k.pins.generation) {
+		t.Errorf("folder of pins has %v, %v, want the maps of this process", entries, err)
+	}
+}
+
+// TestLayout reads a record of another layout by its members' names.
+func TestLayout(t *testing.T) {
+	type inner struct {
+		Gone uint32
+		A    uint16
+	}
+	type theirs struct {
+		B     [2]inner
+		Name  [4]uint8
+		Wider uint32
+		C     uint64
+	}
+	type ourInner struct{ A uint16 }
+	type ours struct {
+		C     uint64
+		New   uint32
+		Wider uint64
+		Name  [4]uint8
+		B     [2]ourInner
+	}
+	from := theirs{B: [2]inner{{1, 2}, {3, 4}}, Name: [4]uint8{5, 6, 7, 8}, Wider: 9, C: 10}
+	l, err := parseLayout(layoutOf(reflect.TypeFor[theirs]()).text())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var to ours
+	raw := unsafe.Slice((*byte)(unsafe.Pointer(&from)), unsafe.Sizeof(from))
+	convert(unsafe.Slice((*byte)(unsafe.Pointer(&to)), unsafe.Sizeof(to)), layoutOf(reflect.TypeFor[ours]()), raw, l)
+	if want := (ours{C: 10, Name: [4]uint8{5, 6, 7, 8}, B: [2]ourInner{{2}, {4}}}); to != want {
+		t.Errorf("got %+v, want %+v", to, want)
+	}
+	for _, bad := range []string{"a", "a 1", "a b c", "a -1 2", "\n"} {
+		if l, err := parseLayout(bad); err == nil {
+			t.Errorf("%q is %v, want an error", bad, l)
+		}
+	}
+}
