@@ -97,7 +97,7 @@ func inherit(dir string, fn func(*flow.Record)) error {
 	}
 	defer closeMaps(found)
 	f := former{maps: found, ours: layoutOf(reflect.TypeFor[kernelRecord]())}
-	f.zones = &zones{tunnels: found[kernelMapTunnels], known: map[uint16]place{}}
+	f.zones = &zones{tunnels: found[kernelMapTunnels], known: map[uint16]around{}}
 	var d kernelDescription
 	if err := found[kernelMapDescription].Lookup(uint32(0), &d); err != nil {
 		return fmt.Errorf("read their description: %w", err)

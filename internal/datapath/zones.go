@@ -26,14 +26,14 @@ type zones struct {
 	tunnels, free *ebpf.Map
 
 	mu      sync.Mutex
-	known   map[uint16]place
+	known   map[uint16]around
 	leaving map[uint16]uint64 // zones that no new packet gets, by when that began: CLOCK_MONOTONIC, nanoseconds
 	swept   uint64            // when the last whole sweep began; the records of it have been read
 	looked  uint64            // when reclaim last looked for tunnels that are gone
 }
 
-// place is what a zone stands for.
-type place struct {
+// around is what a zone stands for.
+type around struct {
 	vlan   uint16
 	tunnel *flow.Tunnel
 }
@@ -41,7 +41,7 @@ type place struct {
 // newZones fills the kernel's queue with all zones of tunnels, unless another process did. Without any tunnel to look into, the
 // maps have no room.
 func newZones(tunnels, free *ebpf.Map, adopted bool) (*zones, error) {
-	z := &zones{tunnels: tunnels, free: free, known: map[uint16]place{}, leaving: map[uint16]uint64{}}
+	z := &zones{tunnels: tunnels, free: free, known: map[uint16]around{}, leaving: map[uint16]uint64{}}
 	if tunnels.MaxEntries() == 1 {
 		return z, nil
 	}
@@ -82,7 +82,7 @@ func (z *zones) recover() error {
 		queued[uint16(zone)] = true
 	}
 	if err := z.each(func(t *kernelTunnel, v *kernelTunnelZone) {
-		z.known[uint16(v.Zone)] = place{vlan: t.Vlan, tunnel: decodeTunnel(t)}
+		z.known[uint16(v.Zone)] = around{vlan: t.Vlan, tunnel: decodeTunnel(t)}
 	}); err != nil {
 		return err
 	}
@@ -95,17 +95,17 @@ func (z *zones) recover() error {
 }
 
 // resolve returns what a zone stands for.
-func (z *zones) resolve(zone uint16) (place, error) {
+func (z *zones) resolve(zone uint16) (around, error) {
 	if zone < firstTunnelZone {
-		return place{vlan: zone}, nil
+		return around{vlan: zone}, nil
 	}
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	if _, ok := z.known[zone]; !ok { // a new one, and perhaps not alone
 		if err := z.each(func(t *kernelTunnel, v *kernelTunnelZone) {
-			z.known[uint16(v.Zone)] = place{vlan: t.Vlan, tunnel: decodeTunnel(t)}
+			z.known[uint16(v.Zone)] = around{vlan: t.Vlan, tunnel: decodeTunnel(t)}
 		}); err != nil {
-			return place{}, err
+			return around{}, err
 		}
 	}
 	return z.known[zone], nil
@@ -163,7 +163,7 @@ func (z *zones) retire(now, wait uint64) error {
 	if err := z.each(func(t *kernelTunnel, v *kernelTunnelZone) {
 		if v.SeenNs+wait < now {
 			gone = append(gone, *t)
-			z.known[uint16(v.Zone)] = place{vlan: t.Vlan, tunnel: decodeTunnel(t)}
+			z.known[uint16(v.Zone)] = around{vlan: t.Vlan, tunnel: decodeTunnel(t)}
 			z.leaving[uint16(v.Zone)] = now
 		}
 	}); err != nil {
