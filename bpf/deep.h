@@ -156,12 +156,17 @@ static __always_inline enum fate deep_mpls(struct headers *h, __be16 *ethertype)
 /* Takes everything in front of the IP header. The EtherType is not IP's if there is none. */
 static __always_inline enum fate deep_link(struct headers *h, struct packet *p, __be16 *ethertype)
 {
-	struct ethhdr *eth = deep_take(h, sizeof(*eth));
 	enum fate fate;
 
-	if (!eth)
-		return short_of(h);
-	*ethertype = eth->h_proto;
+	if (config.link_layer == LINK_NONE) {
+		*ethertype = p->ethertype;
+	} else {
+		struct ethhdr *eth = deep_take(h, sizeof(*eth));
+
+		if (!eth)
+			return short_of(h);
+		*ethertype = eth->h_proto;
+	}
 	fate = deep_vlan(h, p, ethertype);
 	if (fate != FATE_COUNTED)
 		return fate;
@@ -362,7 +367,7 @@ static __always_inline enum fate deep_transport(struct headers *h, const struct 
 /* A first fragment leaves its ports; a later one finds them, if the first came before it, or keeps ports 0. */
 static __always_inline void relate(struct route *r, struct packet *p)
 {
-	struct datagram datagram = {.id = r->fragment_id, .zone = p->key.zone};
+	struct datagram datagram = {.id = r->fragment_id, .zone = p->key.zone, .netns = p->key.netns};
 	struct datagram_flow *known;
 
 	copy_ipv6(datagram.addr[0], (const void *)r->addr[0]);

@@ -34,15 +34,14 @@ type Config struct {
 
 // Datapath is the loaded kernel side. Its methods may be called from several goroutines.
 type Datapath struct {
-	maxFlows uint32
-	zones    bool
-	coll     *ebpf.Collection
-	xdp      *ebpf.Program // nil where the kernel has no XDP with fragments
-	records  *ringbuf.Reader
-	closed   *ringbuf.Reader
+	cfg     Config
+	coll    *ebpf.Collection
+	records *ringbuf.Reader
+	closed  *ringbuf.Reader
 
 	handover sync.Mutex // sweep and take write the same counters: one at a time
 
+	sets   sets
 	qdiscs qdiscs
 }
 
@@ -56,17 +55,14 @@ func Load(cfg Config) (*Datapath, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the kernel object: %w", err)
 	}
-	if err := configure(spec, cfg); err != nil {
+	if err := configure(spec, cfg, place{}); err != nil {
 		return nil, err
-	}
-	if !haveXDPFragments() {
-		delete(spec.Programs, kernelProgXdpIngress)
 	}
 	coll, err := ebpf.NewCollection(spec)
 	if err != nil {
 		return nil, fmt.Errorf("load the kernel programs: %w", cfg.explain(err))
 	}
-	d := &Datapath{maxFlows: cfg.MaxFlows, zones: cfg.VLANZones, coll: coll, xdp: coll.Programs[kernelProgXdpIngress]}
+	d := &Datapath{cfg: cfg, coll: coll}
 	if d.records, err = ringbuf.NewReader(coll.Maps[kernelMapRecords]); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the ring of records: %w", err), d.Close())
 	}
@@ -76,12 +72,18 @@ func Load(cfg Config) (*Datapath, error) {
 	return d, nil
 }
 
-// configure is the only place where the kernel object is changed before it is loaded.
-func configure(spec *ebpf.CollectionSpec, cfg Config) error {
+// configure is the only place where the kernel object is changed before it is loaded, for interfaces of one kind.
+func configure(spec *ebpf.CollectionSpec, cfg Config, at place) error {
+	if !haveXDPFragments() {
+		delete(spec.Programs, kernelProgXdpIngress)
+	}
 	spec.Maps[kernelMapFlows].MaxEntries = cfg.MaxFlows
 	spec.Maps[kernelMapRecords].MaxEntries = recordsRingBytes
 	spec.Maps[kernelMapClosed].MaxEntries = closedRingBytes
-	settings := kernelSettings{Sampling: cfg.Sampling}
+	settings := kernelSettings{Sampling: cfg.Sampling, Netns: uint32(at.netns)}
+	if at.bare {
+		settings.LinkLayer = uint32(kernelLinkLayerLINK_NONE)
+	}
 	if cfg.VLANZones {
 		settings.VlanZones = 1
 	}
@@ -99,12 +101,13 @@ func (d *Datapath) Close() error {
 			errs = append(errs, ring.Close())
 		}
 	}
+	d.sets.close()
 	d.coll.Close()
 	return errors.Join(errs...)
 }
 
 // Capacity returns how many connections the map was made for.
-func (d *Datapath) Capacity() uint32 { return d.maxFlows }
+func (d *Datapath) Capacity() uint32 { return d.cfg.MaxFlows }
 
 // ObjectHash identifies the kernel object: the SHA-256 of its bytes, in hex.
 func ObjectHash() string {

@@ -27,7 +27,7 @@ type kernelDatagram struct {
 	Id       uint32
 	Zone     uint16
 	Protocol uint8
-	Pad      uint8
+	Netns    uint8
 }
 
 type kernelDatagramFlow struct {
@@ -74,7 +74,7 @@ type kernelFlowKey struct {
 	Addr     [2][16]uint8
 	Port     [2]uint16
 	Protocol uint8
-	Pad      uint8
+	Netns    uint8
 	Zone     uint16
 }
 
@@ -141,6 +141,13 @@ type kernelLedgerPage struct {
 	RecordsFull uint64
 }
 
+type kernelLinkLayer uint32
+
+const (
+	kernelLinkLayerLINK_ETHERNET kernelLinkLayer = 0
+	kernelLinkLayerLINK_NONE     kernelLinkLayer = 1
+)
+
 type kernelRecord struct {
 	_        structs.HostLayout
 	Key      kernelFlowKey
@@ -153,6 +160,8 @@ type kernelSettings struct {
 	_         structs.HostLayout
 	Sampling  uint32
 	VlanZones uint32
+	Netns     uint32
+	LinkLayer uint32
 }
 
 type kernelSweepArgs struct {
