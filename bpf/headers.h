@@ -30,7 +30,8 @@ struct {
 /* What comes next in a frame. */
 enum layer {
 	LAYER_NONE,
-	LAYER_LINK,
+	LAYER_FRAME, /* whatever the interface's frames begin with */
+	LAYER_LINK,  /* Ethernet */
 	LAYER_IPV4,
 	LAYER_IPV6,
 };

@@ -40,8 +40,9 @@ type Kernel interface {
 
 // Host knows what the records do not say.
 type Host interface {
-	Local(netip.Addr) bool
-	InterfaceName(ifindex uint32) string
+	Local(netns uint8, addr netip.Addr) bool
+	InterfaceName(netns uint8, ifindex uint32) string
+	NamespaceName(netns uint8) string
 }
 
 // Sink receives the events. The kernel side may keep their records until the sink has them safe.
@@ -84,7 +85,8 @@ type Collector struct {
 	reverse      flow.Counts
 	books        flow.Audit
 	audit        atomic.Pointer[flow.Audit]
-	worked       atomic.Int64 // Unix time, nanoseconds, of the last look or event
+	swept        atomic.Pointer[time.Time] // when the last whole walk of the map began
+	worked       atomic.Int64              // Unix time, nanoseconds, of the last look or event
 }
 
 // New returns a Collector that passes its events to sink, one at a time.
@@ -100,11 +102,16 @@ func New(cfg Config, kernel Kernel, host Host, clock Clock, sink Sink, reg prome
 		resets: lingering{linger: cfg.Limits.Linger / 3, most: cfg.MaxFlows},
 	}
 	c.audit.Store(&flow.Audit{})
+	c.swept.Store(&time.Time{})
 	return c, nil
 }
 
 // Audit returns the books as of the last whole sweep. It may be called from any goroutine.
 func (c *Collector) Audit() flow.Audit { return *c.audit.Load() }
+
+// Swept returns when the last sweep began that came through, and all of whose events have been passed on; the zero time
+// before the first.
+func (c *Collector) Swept() time.Time { return *c.swept.Load() }
 
 // LastWork returns when the collector last looked for work, or passed an event on: a while ago means that it hangs.
 func (c *Collector) LastWork() time.Time { return time.Unix(0, c.worked.Load()) }
@@ -201,6 +208,7 @@ func (c *Collector) sweep(ctx context.Context, walk func() (flow.Resident, bool,
 			return err
 		}
 		if whole {
+			c.swept.Store(&start)
 			return c.balance(&before, resident)
 		}
 	}

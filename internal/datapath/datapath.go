@@ -43,18 +43,17 @@ type Config struct {
 
 // Datapath is the loaded kernel side. Its methods may be called from several goroutines.
 type Datapath struct {
-	maxFlows uint32
-	vlans    bool // kept apart
-	zones    *zones
+	cfg      Config
 	coll     *ebpf.Collection
-	xdp      *ebpf.Program // nil where the kernel has no XDP with fragments
 	records  *ring
 	closed   *ring
+	zones    *zones
 	pins     *pins  // nil without a folder
 	instance uint64 // of the ring of records
 
 	handover sync.Mutex // sweep and take write the same counters: one at a time
 
+	sets   sets
 	qdiscs qdiscs
 }
 
@@ -68,24 +67,21 @@ func Load(cfg Config) (*Datapath, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the kernel object: %w", err)
 	}
-	if err := configure(spec, cfg); err != nil {
+	if err := configure(spec, cfg, place{}); err != nil {
 		return nil, err
 	}
-	if !haveXDPFragments() {
-		delete(spec.Programs, kernelProgXdpIngress)
-	}
-	d := &Datapath{maxFlows: cfg.MaxFlows, vlans: cfg.VLANZones}
-	if err := d.load(spec, &cfg); err != nil {
+	d := &Datapath{cfg: cfg}
+	if err := d.load(spec); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }
 
 // load fills in d, and leaves it to Close when it fails.
-func (d *Datapath) load(spec *ebpf.CollectionSpec, cfg *Config) (err error) {
+func (d *Datapath) load(spec *ebpf.CollectionSpec) (err error) {
 	var adopted map[string]*ebpf.Map
-	if cfg.PinDir != "" {
-		if d.pins, err = openPins(cfg.PinDir); err != nil {
+	if d.cfg.PinDir != "" {
+		if d.pins, err = openPins(d.cfg.PinDir); err != nil {
 			return err
 		}
 		if adopted, err = d.pins.adopt(spec); err != nil {
@@ -94,9 +90,8 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec, cfg *Config) (err error) {
 		defer closeMaps(adopted)
 	}
 	if d.coll, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: adopted}); err != nil {
-		return fmt.Errorf("load the kernel programs: %w", cfg.explain(err))
+		return fmt.Errorf("load the kernel programs: %w", d.cfg.explain(err))
 	}
-	d.xdp = d.coll.Programs[kernelProgXdpIngress]
 	if d.records, err = newRing(d.coll.Maps[kernelMapRecords]); err != nil {
 		return fmt.Errorf("open the ring of records: %w", err)
 	}
@@ -134,16 +129,23 @@ func instanceOf(ring *ebpf.Map) (uint64, error) {
 	return binary.BigEndian.Uint64(sum[:]), nil
 }
 
-// configure is the only place where the kernel object is changed before it is loaded.
-func configure(spec *ebpf.CollectionSpec, cfg Config) error {
+// configure is the only place where the kernel object is changed before it is loaded, for interfaces of one kind.
+func configure(spec *ebpf.CollectionSpec, cfg Config, at place) error {
+	if !haveXDPFragments() {
+		delete(spec.Programs, kernelProgXdpIngress)
+	}
 	spec.Maps[kernelMapFlows].MaxEntries = cfg.MaxFlows
 	spec.Maps[kernelMapRecords].MaxEntries = recordsRingBytes
 	spec.Maps[kernelMapClosed].MaxEntries = closedRingBytes
 	settings := kernelSettings{
 		Sampling:   cfg.Sampling,
+		Netns:      uint32(at.netns),
 		VxlanPort:  swapPort(cfg.port(flow.TunnelVXLAN)),
 		GenevePort: swapPort(cfg.port(flow.TunnelGeneve)),
 		GtpuPort:   swapPort(cfg.port(flow.TunnelGTPU)),
+	}
+	if at.bare {
+		settings.LinkLayer = uint32(kernelLinkLayerLINK_NONE)
 	}
 	if cfg.VLANZones {
 		settings.VlanZones = 1
@@ -176,6 +178,7 @@ func (d *Datapath) Close() error {
 			errs = append(errs, r.close())
 		}
 	}
+	d.sets.close()
 	if d.coll != nil {
 		d.coll.Close()
 	}
@@ -186,7 +189,7 @@ func (d *Datapath) Close() error {
 }
 
 // Capacity returns how many connections the map was made for.
-func (d *Datapath) Capacity() uint32 { return d.maxFlows }
+func (d *Datapath) Capacity() uint32 { return d.cfg.MaxFlows }
 
 // ObjectHash identifies the kernel object: the SHA-256 of its bytes, in hex.
 func ObjectHash() string {
