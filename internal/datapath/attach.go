@@ -73,6 +73,8 @@ type Attachment struct {
 type hold interface {
 	// Held says whether the program is still attached. On an interface that is gone it is not.
 	Held() (bool, error)
+	// Leave lets the program stay attached, for another process to take over: with a folder of pins only.
+	Leave() error
 	Close() error
 }
 
@@ -93,6 +95,14 @@ func (a *Attachment) Close() error {
 	return nil
 }
 
+// Leave lets go of the program, which stays attached if there is a folder of pins.
+func (a *Attachment) Leave() error {
+	if err := a.hold.Leave(); err != nil {
+		return fmt.Errorf("leave %s on %q %s: %w", a.Mode, a.Interface.Name, a.Side, err)
+	}
+	return nil
+}
+
 // way is one mechanism to try.
 type way struct {
 	mode   Mode
@@ -109,8 +119,8 @@ func (d *Datapath) Attach(ifi Interface, side Side, hook IngressHook) (*Attachme
 	if side == Egress {
 		return attachFirst(ifi, Egress, d.tcWays(ifi, Egress, progs.tcEgress))
 	}
-	xdp := way{ModeXDP, func() (hold, error) { return attachXDP(ifi, progs.xdp, link.XDPDriverMode) }}
-	generic := way{ModeXDPGeneric, func() (hold, error) { return attachXDP(ifi, progs.xdp, link.XDPGenericMode) }}
+	xdp := way{ModeXDP, func() (hold, error) { return d.attachXDP(ifi, progs.xdp, ModeXDP) }}
+	generic := way{ModeXDPGeneric, func() (hold, error) { return d.attachXDP(ifi, progs.xdp, ModeXDPGeneric) }}
 	tc := d.tcWays(ifi, Ingress, progs.tcIngress)
 	switch hook {
 	case IngressXDP:
@@ -181,13 +191,15 @@ func (d *Datapath) tcWays(ifi Interface, side Side, prog *ebpf.Program) []way {
 	return []way{
 		{ModeTCX, func() (hold, error) {
 			// At the head: a program before weir that redirects would hide packets from it.
-			l, err := link.AttachTCX(link.TCXOptions{
-				Program: prog, Interface: ifi.Index, Attach: hook, Anchor: link.Head(),
+			l, err := d.pins.attachLink(ifi.Index, side, ModeTCX, prog, func() (link.Link, error) {
+				return link.AttachTCX(link.TCXOptions{
+					Program: prog, Interface: ifi.Index, Attach: hook, Anchor: link.Head(),
+				})
 			})
 			if err != nil {
 				return nil, err
 			}
-			return tcxLink{l}, nil
+			return linkHold{l}, nil
 		}},
 		{ModeClsact, func() (hold, error) {
 			return d.qdiscs.attach(qdisc{ifi.Netns, ifi.Index}, side, prog)
@@ -195,24 +207,14 @@ func (d *Datapath) tcWays(ifi Interface, side Side, prog *ebpf.Program) []way {
 	}
 }
 
-// tcxLink and xdpLink detach when they are closed. Of a link that was detached the kernel says that it has no interface.
-type (
-	tcxLink struct{ link.Link }
-	xdpLink struct{ link.Link }
-)
+// linkHold is a link, which may be pinned.
+type linkHold struct{ link.Link }
 
-func (l tcxLink) Held() (bool, error) {
-	info, err := l.Info()
-	if err != nil {
-		return false, err
-	}
-	return info.TCX().Ifindex != 0, nil
+func (l linkHold) Held() (bool, error) {
+	at, err := attachedTo(l.Link)
+	return at != 0, err
 }
 
-func (l xdpLink) Held() (bool, error) {
-	info, err := l.Info()
-	if err != nil {
-		return false, err
-	}
-	return info.XDP().Ifindex != 0, nil
-}
+func (l linkHold) Leave() error { return l.Link.Close() }
+
+func (l linkHold) Close() error { return errors.Join(l.Unpin(), l.Link.Close()) }

@@ -141,7 +141,7 @@ func TestXDPRefused(t *testing.T) {
 			// What auto does on hardware, which there is none of here.
 			var at *Attachment
 			err = l.Namespace.Do(func() (err error) {
-				xdp := way{ModeXDP, func() (hold, error) { return attachXDP(ifi, progs.xdp, link.XDPDriverMode) }}
+				xdp := way{ModeXDP, func() (hold, error) { return k.attachXDP(ifi, progs.xdp, ModeXDP) }}
 				at, err = attachFirst(ifi, Ingress, append([]way{xdp}, k.tcWays(ifi, Ingress, progs.tcIngress)...))
 				return errors.Join(err, at.Close())
 			})
@@ -189,6 +189,8 @@ func TestAttachFirst(t *testing.T) {
 type fakeHold struct{ closed bool }
 
 func (f *fakeHold) Held() (bool, error) { return !f.closed, nil }
+func (f *fakeHold) Leave() error { return nil }
+
 func (f *fakeHold) Close() error        { f.closed = true; return nil }
 
 // TestHeld: an attachment says when somebody else has removed it, and can be made again.
@@ -226,9 +228,7 @@ func remove(t *testing.T, at *Attachment) {
 	t.Helper()
 	var err error
 	switch held := at.hold.(type) {
-	case tcxLink:
-		err = held.Detach()
-	case xdpLink:
+	case linkHold:
 		err = held.Detach()
 	case filterHold:
 		err = netlink.QdiscDel(clsact(held.on.ifindex))

@@ -25,6 +25,7 @@ type qdisc struct {
 type qdiscs struct {
 	mu   sync.Mutex
 	made map[qdisc]bool
+	pins *pins
 }
 
 // attach adds a direct-action filter. What it returns removes the filter, and the qdisc when weir made it and nothing else
@@ -35,14 +36,27 @@ func (q *qdiscs) attach(on qdisc, side Side, prog *ebpf.Program) (hold, error) {
 	if err := q.ensure(on); err != nil {
 		return nil, err
 	}
-	_, err := removeFilters(on.ifindex, side) // what a weir left that was killed
+	err := replaceFilter(newFilter(on.ifindex, side, prog), side)
 	if err == nil {
-		err = netlink.FilterAdd(newFilter(on.ifindex, side, prog))
+		_, err = q.pins.mark(on.ifindex, string(side), string(ModeClsact))
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("add the filter: %w", err), q.release(on))
 	}
 	return filterHold{q, on, side}, nil
+}
+
+// replaceFilter puts a filter in the place of the one that another process left, of whatever version, or adds it.
+func replaceFilter(f *netlink.BpfFilter, side Side) error {
+	own, err := ownFilters(f.LinkIndex, side)
+	if err != nil {
+		return err
+	}
+	if len(own) == 0 {
+		return netlink.FilterAdd(f)
+	}
+	f.Handle, f.Priority = own[0].Attrs().Handle, own[0].Attrs().Priority
+	return netlink.FilterReplace(f)
 }
 
 // filterHold is weir's filter on one side of an interface.
@@ -59,6 +73,8 @@ func (f filterHold) Held() (bool, error) {
 	}
 	return len(own) > 0, nil
 }
+
+func (f filterHold) Leave() error { return nil }
 
 func (f filterHold) Close() error { return f.qdiscs.detach(f.on, f.side) }
 
@@ -122,16 +138,24 @@ func clsact(ifindex int) *netlink.Clsact {
 
 // ensure makes the qdisc if the interface has none.
 func (q *qdiscs) ensure(on qdisc) error {
+	if q.made == nil {
+		q.made = map[qdisc]bool{}
+	}
 	switch err := netlink.QdiscAdd(clsact(on.ifindex)); {
 	case err == nil:
-		if q.made == nil {
-			q.made = map[qdisc]bool{}
-		}
 		q.made[on] = true
-	case !errors.Is(err, unix.EEXIST):
+		_, err := q.pins.mark(on.ifindex, qdiscMark)
+		return err
+	case errors.Is(err, unix.EEXIST):
+		made, err := q.pins.marked(on.ifindex, qdiscMark) // by another process
+		if made {
+			_, err = q.pins.mark(on.ifindex, qdiscMark)
+			q.made[on] = true
+		}
+		return err
+	default:
 		return fmt.Errorf("add the clsact qdisc: %w", err)
 	}
-	return nil
 }
 
 func (q *qdiscs) detach(on qdisc, side Side) error {
@@ -145,6 +169,9 @@ func (q *qdiscs) detach(on qdisc, side Side) error {
 		// Somebody else did, perhaps with the qdisc: one that is there now may be theirs.
 		delete(q.made, on)
 	}
+	if err := q.pins.unmark(on.ifindex, string(side), string(ModeClsact)); err != nil {
+		return err
+	}
 	return q.release(on)
 }
 
@@ -153,20 +180,29 @@ func (q *qdiscs) release(on qdisc) error {
 	if !q.made[on] {
 		return nil
 	}
-	for _, side := range []Side{Ingress, Egress} {
-		filters, err := listFilters(on.ifindex, side)
-		if err != nil && !gone(err) {
-			return err
-		}
-		if len(filters) > 0 {
-			return nil
-		}
+	removed, err := releaseQdisc(on.ifindex)
+	if !removed || err != nil {
+		return err
 	}
 	delete(q.made, on)
-	if err := netlink.QdiscDel(clsact(on.ifindex)); err != nil && !gone(err) {
-		return fmt.Errorf("remove the clsact qdisc: %w", err)
+	return q.pins.unmark(on.ifindex, qdiscMark)
+}
+
+// releaseQdisc removes the qdisc, and says whether it did: not if there is a filter on it.
+func releaseQdisc(ifindex int) (bool, error) {
+	for _, side := range []Side{Ingress, Egress} {
+		filters, err := listFilters(ifindex, side)
+		if err != nil && !gone(err) {
+			return false, err
+		}
+		if len(filters) > 0 {
+			return false, nil
+		}
 	}
-	return nil
+	if err := netlink.QdiscDel(clsact(ifindex)); err != nil && !gone(err) {
+		return false, fmt.Errorf("remove the clsact qdisc: %w", err)
+	}
+	return true, nil
 }
 
 // gone says whether an error only means that the thing to remove, or its interface, is not there any more.

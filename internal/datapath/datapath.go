@@ -84,6 +84,7 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec) (err error) {
 		if d.pins, err = openPins(d.cfg.PinDir); err != nil {
 			return err
 		}
+		d.qdiscs.pins = d.pins
 		if adopted, err = d.pins.adopt(spec); err != nil {
 			return err
 		}

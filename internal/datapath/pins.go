@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -33,6 +34,9 @@ type pins struct {
 	dir        string
 	lock       *os.File
 	generation string // the path of this object's maps
+
+	mu      sync.Mutex
+	claimed map[string]bool // paths of links and signs that this process answers for
 }
 
 // ErrPinned says that there is another process that holds the folder.
@@ -60,7 +64,10 @@ func openPins(dir string) (*pins, error) {
 		}
 		return nil, errors.Join(fmt.Errorf("take hold of the folder of pins %q: %w", dir, err), lock.Close())
 	}
-	return &pins{dir: dir, lock: lock}, nil
+	if err := os.Mkdir(filepath.Join(dir, linksFolder), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, errors.Join(fmt.Errorf("make the folder of links: %w", err), lock.Close())
+	}
+	return &pins{dir: dir, lock: lock, claimed: map[string]bool{}}, nil
 }
 
 // close lets another process have the folder.

@@ -47,18 +47,21 @@ func refusalOf(err error) Refusal {
 	return RefusedOther
 }
 
-func attachXDP(ifi Interface, prog *ebpf.Program, flags link.XDPAttachFlags) (hold, error) {
+func (d *Datapath) attachXDP(ifi Interface, prog *ebpf.Program, mode Mode) (hold, error) {
 	if ifi.Bare {
 		return nil, &refused{RefusedBare, errors.New("not on an interface without Ethernet headers")}
 	}
 	if prog == nil {
 		return nil, &refused{RefusedKernel, errors.New("this kernel has no XDP with fragments (Linux 5.18)")}
 	}
-	l, err := link.AttachXDP(link.XDPOptions{Program: prog, Interface: ifi.Index, Flags: flags})
+	flags := map[Mode]link.XDPAttachFlags{ModeXDP: link.XDPDriverMode, ModeXDPGeneric: link.XDPGenericMode}[mode]
+	l, err := d.pins.attachLink(ifi.Index, Ingress, mode, prog, func() (link.Link, error) {
+		return link.AttachXDP(link.XDPOptions{Program: prog, Interface: ifi.Index, Flags: flags})
+	})
 	if err != nil {
 		return nil, explainXDP(err)
 	}
-	return xdpLink{l}, nil
+	return linkHold{l}, nil
 }
 
 // explainXDP puts the cause in front of the kernel's answer. Drivers refuse an MTU, a number of queues or an offload with
