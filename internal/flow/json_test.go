@@ -46,6 +46,7 @@ type wireEvent struct {
 	CommunityID  string   `json:"community_id"`
 	SamplingRate uint32   `json:"sampling_rate"`
 	VLAN         uint16   `json:"vlan,omitempty"`
+	Netns        string   `json:"netns,omitempty"`
 
 	ReversePacketCount *uint64 `json:"reverse_packet_count,omitempty"`
 	ReverseByteCount   *uint64 `json:"reverse_byte_count,omitempty"`
@@ -77,6 +78,7 @@ func newWireEvent(e *Event) wireEvent {
 		CommunityID:  string(AppendCommunityID(nil, e.Src, e.Dst, e.Protocol)),
 		SamplingRate: e.SamplingRate,
 		VLAN:         e.VLAN,
+		Netns:        e.Netns,
 	}
 	if end.After(start) {
 		w.FlowDuration = float64(end.UnixMicro()-start.UnixMicro()) / 1_000_000
@@ -163,6 +165,12 @@ var appendJSONCases = []struct {
 		tcpEvent(),
 		func(e *Event) { e.Reverse = &Counts{} },
 		tcpJSON + `,"reverse_packet_count":0,"reverse_byte_count":0,"reverse_tcp_flags":0}`,
+	},
+	{
+		"a network namespace, by its path",
+		tcpEvent(),
+		func(e *Event) { e.Netns = `/a"b` },
+		tcpJSON + `,"netns":"/a\"b"` + "}",
 	},
 	{
 		"a VLAN, sampled",
@@ -355,6 +363,7 @@ func FuzzAppendJSON(f *testing.F) {
 		e := Event{
 			ID:           EventID{Instance: id, Sequence: ^id},
 			VLAN:         uint16(id),
+			Netns:        host,
 			Src:          netip.AddrPortFrom(from, sport),
 			Dst:          netip.AddrPortFrom(to, dport),
 			Protocol:     protocol,
