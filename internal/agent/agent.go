@@ -43,6 +43,7 @@ type Agent struct {
 	log         *zap.Logger
 	stopTimeout time.Duration
 	interfaces  int
+	pinned      bool // programs and maps stay when the process ends
 	stopping    atomic.Bool
 
 	kernel      *datapath.Datapath
@@ -60,7 +61,7 @@ func Start(s config.Settings, build Build, stdout io.Writer, log *zap.Logger) (_
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{log: log, stopTimeout: s.StopTimeout, interfaces: len(interfaces)}
+	a := &Agent{log: log, stopTimeout: s.StopTimeout, interfaces: len(interfaces), pinned: s.PinDir != ""}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
@@ -108,6 +109,7 @@ func (a *Agent) load(s config.Settings, build Build, reg *prometheus.Registry) e
 	}
 	if a.kernel, err = datapath.Load(datapath.Config{
 		MaxFlows: s.MaxFlows, Sampling: s.Sampling, VLANZones: s.Zones == config.ZonesVLAN, Decap: s.Decap,
+		PinDir: s.PinDir,
 	}); err != nil {
 		return err
 	}
@@ -120,11 +122,15 @@ func (a *Agent) load(s config.Settings, build Build, reg *prometheus.Registry) e
 		return err
 	}
 	shared := attaching{
-		want: s.Interface, hook: s.IngressHook, kernel: a.kernel, node: node, log: a.log, metrics: m,
+		want: s.Interface, hook: s.IngressHook, stay: a.pinned, kernel: a.kernel, node: node, log: a.log, metrics: m,
 	}
 	a.attachments = shared.in(0, "")
+	numbered, err := a.kernel.Numbered()
+	if err != nil {
+		return err
+	}
 	rest := max(s.TCPIdleTimeout, s.UDPIdleTimeout)
-	if a.namespaces, err = newNamespaces(s.Netns, shared, newNumbers(rest, a.collector.Swept)); err != nil {
+	if a.namespaces, err = newNamespaces(s.Netns, shared, newNumbers(rest, a.collector.Swept, numbered)); err != nil {
 		return err
 	}
 	for _, c := range []prometheus.Collector{
@@ -214,8 +220,8 @@ func (a *Agent) Run(ctx context.Context) error {
 
 	group, working := errgroup.WithContext(ctx)
 	defer context.AfterFunc(working, func() { time.AfterFunc(a.stopTimeout, timeout) })()
-	group.Go(func() error { return a.collector.Run(working) })
-	group.Go(func() error { return errors.Join(a.attachments.Run(working), a.attachments.detachAll()) })
+	group.Go(func() error { return errors.Join(a.takeOver(working), a.collector.Run(working)) })
+	group.Go(func() error { return errors.Join(a.attachments.Run(working), a.attachments.end()) })
 	group.Go(func() error { return a.namespaces.Run(working) })
 	group.Go(func() error {
 		select {
@@ -234,11 +240,34 @@ func (a *Agent) Run(ctx context.Context) error {
 	return errors.Join(err, server.wait(), a.kernel.Close())
 }
 
+// takeOver finishes what the last process left in the folder of pins, once everything is attached: programs that are not
+// wanted any more, and maps of another layout or size.
+func (a *Agent) takeOver(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-a.namespaces.entered:
+	}
+	if err := a.kernel.Settle(); err != nil {
+		a.log.Warn("what another process left attached cannot be detached", zap.Error(err))
+	}
+	if err := a.collector.Inherit(); err != nil {
+		a.log.Error("what another process counted cannot be taken over", zap.Error(err))
+		return nil // the maps stay, for a version that can
+	}
+	return a.kernel.DropFormer()
+}
+
 // stop follows the way of a packet, of which there are no more: what the map holds, then what the queue holds. It leaves
 // when ctx ends, and says what it left behind.
 func (a *Agent) stop(ctx context.Context, delivery *task) error {
-	a.log.Info("detached, delivering what is left", zap.Duration("timeout", a.stopTimeout))
-	err := a.collector.Drain(ctx)
+	var err error
+	if a.pinned {
+		a.log.Info("the kernel goes on counting, delivering what it has handed over", zap.Duration("timeout", a.stopTimeout))
+	} else {
+		a.log.Info("detached, delivering what is left", zap.Duration("timeout", a.stopTimeout))
+		err = a.collector.Drain(ctx)
+	}
 	a.deliverer.Close()
 	return errors.Join(err, delivery.wait(), a.report())
 }

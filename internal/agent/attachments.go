@@ -38,6 +38,7 @@ type attachments struct {
 type attaching struct {
 	want    config.Interfaces
 	hook    config.IngressHook
+	stay    bool // attached, when the process ends
 	kernel  *datapath.Datapath
 	node    *enrich.Node
 	log     *zap.Logger
@@ -73,11 +74,11 @@ func (a attaching) in(netns uint8, name string) *attachments {
 	}
 }
 
-// attachAll attaches to both sides of every interface. If one fails, none stays attached.
+// attachAll attaches to both sides of every interface. If one fails, none stays attached but what a process left.
 func (a *attachments) attachAll(interfaces []datapath.Interface) error {
 	for _, ifi := range interfaces {
 		if err := a.attach(ifi); err != nil {
-			return errors.Join(err, a.detachAll())
+			return errors.Join(err, a.end())
 		}
 	}
 	return nil
@@ -113,6 +114,24 @@ func (a *attachments) add(at *datapath.Attachment) {
 	a.mu.Unlock()
 	a.log.Info("attached", zap.String("interface", at.Interface.Name), zap.String("hook", string(at.Side)),
 		zap.String("mode", string(at.Mode)), zap.String("why", at.Why))
+}
+
+// end detaches everything, or lets it stay attached for the next process.
+func (a *attachments) end() error {
+	if !a.stay {
+		return a.detachAll()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var errs []error
+	for _, list := range a.current {
+		for _, at := range list {
+			a.metrics.count(at, -1)
+			errs = append(errs, at.Leave())
+		}
+	}
+	clear(a.current)
+	return errors.Join(errs...)
 }
 
 // detachAll detaches everything, whatever fails on the way.

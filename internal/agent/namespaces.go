@@ -28,6 +28,8 @@ type namespaces struct {
 	refused  map[netns.ID]time.Time
 	trouble  string // what was wrong with the paths at the last look
 
+	entered chan struct{} // closed once the first look is over, and everything that it found is attached
+
 	mu      sync.Mutex // for readers beside Run
 	watched map[netns.ID]*watched
 }
@@ -38,6 +40,7 @@ type watched struct {
 	number      uint8
 	attachments *attachments
 	stop        context.CancelFunc
+	begun       chan struct{} // closed when its interfaces are attached
 	ended       chan struct{}
 	err         error // once ended is closed
 }
@@ -50,7 +53,7 @@ func newNamespaces(patterns []string, a attaching, n *numbers) (*namespaces, err
 	}
 	s := &namespaces{
 		attaching: a, patterns: patterns, own: own, numbers: n,
-		refused: map[netns.ID]time.Time{}, watched: map[netns.ID]*watched{},
+		refused: map[netns.ID]time.Time{}, watched: map[netns.ID]*watched{}, entered: make(chan struct{}),
 	}
 	if len(patterns) == 0 {
 		return s, nil
@@ -58,7 +61,10 @@ func newNamespaces(patterns []string, a attaching, n *numbers) (*namespaces, err
 	if _, err := s.find(); err != nil {
 		return nil, err
 	}
-	return s, netns.Permitted()
+	if err := netns.Permitted(); err != nil {
+		return nil, fmt.Errorf("watch other network namespaces (AGENT_NETNS): %w", err)
+	}
+	return s, nil
 }
 
 // find returns the namespaces that the patterns lead to, but for the agent's own, each by the first path to it.
@@ -80,15 +86,24 @@ func (s *namespaces) find() (map[netns.ID]netns.Found, error) {
 // Run watches until ctx ends, and then detaches everywhere.
 func (s *namespaces) Run(ctx context.Context) error {
 	if len(s.patterns) == 0 {
+		close(s.entered)
 		return nil
 	}
+	s.scan(ctx)
+	for _, w := range s.watched {
+		select {
+		case <-w.begun:
+		case <-w.ended:
+		}
+	}
+	close(s.entered)
 	ticker := time.NewTicker(scanEvery)
 	defer ticker.Stop()
 	for ctx.Err() == nil {
-		s.scan(ctx)
 		select {
 		case <-ctx.Done():
 		case <-ticker.C:
+			s.scan(ctx)
 		}
 	}
 	var errs []error
@@ -147,13 +162,17 @@ func (s *namespaces) enter(ctx context.Context, found netns.Found) error {
 	if err != nil {
 		return err
 	}
-	number, ok := s.numbers.take()
+	number, ok := s.numbers.take(found.ID.Inode())
 	if !ok {
 		return errors.Join(errNumbers, namespace.Close())
 	}
+	if err := s.kernel.Number(found.ID.Inode(), number); err != nil {
+		return errors.Join(err, namespace.Close())
+	}
 	ctx, stop := context.WithCancel(ctx)
 	w := &watched{
-		path: found.Path, number: number, attachments: s.in(number, found.Name()), stop: stop, ended: make(chan struct{}),
+		path: found.Path, number: number, attachments: s.in(number, found.Name()), stop: stop,
+		begun: make(chan struct{}), ended: make(chan struct{}),
 	}
 	s.mu.Lock()
 	s.watched[found.ID] = w
@@ -162,7 +181,11 @@ func (s *namespaces) enter(ctx context.Context, found netns.Found) error {
 	s.log.Info("watching a network namespace", zap.String("netns", w.attachments.name), zap.String("path", w.path))
 	go func() {
 		defer close(w.ended)
-		err := namespace.Do(func() error { return errors.Join(w.attachments.Run(ctx), w.attachments.detachAll()) })
+		err := namespace.Do(func() error {
+			err := w.attachments.relist()
+			close(w.begun)
+			return errors.Join(err, w.attachments.Run(ctx), w.attachments.end())
+		})
 		w.err = errors.Join(err, namespace.Close())
 	}()
 	return nil

@@ -35,6 +35,8 @@ type Kernel interface {
 	Take([]flow.Closing) (int, error)
 	ReadRecords(func(*flow.Record)) (int, error)
 	ReadClosed(func(flow.Closing)) error
+	// Inherit passes on what is in the maps of other generations.
+	Inherit(func(*flow.Record)) error
 	Ledger() (flow.Ledger, error)
 }
 
@@ -135,6 +137,18 @@ func (c *Collector) Run(ctx context.Context) error {
 			c.worked.Store(time.Now().UnixNano())
 		}
 	}
+}
+
+// Inherit makes events of what processes left whose maps this one cannot go on with. It is called before Run.
+func (c *Collector) Inherit() error {
+	mono, wall := c.clock()
+	c.epoch = wall.Add(-time.Duration(mono))
+	c.worked.Store(wall.UnixNano())
+	if err := c.kernel.Inherit(c.record); err != nil {
+		return err
+	}
+	c.sink.Seal()
+	return nil
 }
 
 // Drain hands over everything that is in the map, or as much as ctx leaves time for. It is called once, after Run, when

@@ -23,6 +23,7 @@ type fakeKernel struct {
 	announce []flow.Closing
 	ring     []flow.Record // read by the next ReadRecords
 	due      []flow.Record // what a sweep hands over
+	left     []flow.Record // by another process
 	room     int           // records that a sweep finds room for in the ring
 
 	taken  [][]flow.Closing // by Take
@@ -76,6 +77,13 @@ func (k *fakeKernel) ReadRecords(fn func(*flow.Record)) (int, error) {
 	return n, nil
 }
 
+func (k *fakeKernel) Inherit(fn func(*flow.Record)) error {
+	for i := range k.left {
+		fn(&k.left[i])
+	}
+	return k.fail
+}
+
 func (k *fakeKernel) ReadClosed(fn func(flow.Closing)) error {
 	for _, c := range k.announce {
 		fn(c)
@@ -86,16 +94,21 @@ func (k *fakeKernel) ReadClosed(fn func(flow.Closing)) error {
 
 func (k *fakeKernel) Ledger() (flow.Ledger, error) { return k.ledger, nil }
 
-// fakeHost has one address and one interface.
+// fakeHost has one address and two interfaces, and another namespace with one, number 9.
 type fakeHost struct{}
 
 var local = netip.MustParseAddr("10.0.0.1")
 
-func (fakeHost) Local(a netip.Addr) bool { return a == local }
+func (fakeHost) Local(netns uint8, a netip.Addr) bool { return netns != 9 && a == local }
 
-func (fakeHost) InterfaceName(ifindex uint32) string {
+func (fakeHost) InterfaceName(netns uint8, ifindex uint32) string {
+	if netns == 9 {
+		return "veth0"
+	}
 	return map[uint32]string{3: "eth0", 4: "eth1"}[ifindex]
 }
+
+func (fakeHost) NamespaceName(netns uint8) string { return map[uint8]string{9: "blue"}[netns] }
 
 // fixture is a collector and its sink.
 type fixture struct {
@@ -340,6 +353,17 @@ func TestRingOfWaitingRecords(t *testing.T) {
 	}
 }
 
+// TestInherit makes events of what another process left, and makes them safe at once.
+func TestInherit(t *testing.T) {
+	f := newFixture(t, Config{})
+	f.kernel.left = []flow.Record{record(1), record(2)}
+	sealed := 0
+	f.seal = func() { sealed = len(f.events) }
+	if err := f.Inherit(); err != nil || sealed != 2 {
+		t.Errorf("error %v, %d events sealed, want none and 2", err, sealed)
+	}
+}
+
 // TestLastWork tells a collector that works from one that hangs.
 func TestLastWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -347,6 +371,25 @@ func TestLastWork(t *testing.T) {
 		f.runFor(t, time.Second+Look/2)
 		if since := time.Since(f.LastWork()); since > Look {
 			t.Errorf("last look %s ago", since)
+		}
+	})
+}
+
+// TestSwept is the beginning of the last walk that came to the map's end.
+func TestSwept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Config{})
+		f.kernel.walk, f.kernel.room = 50*time.Millisecond, 1
+		f.kernel.due = []flow.Record{record(1), record(2)}
+		if !f.Swept().IsZero() {
+			t.Errorf("swept at %s, before the first sweep", f.Swept())
+		}
+		last := time.Now().Add(f.kernel.walk) // the first walk fills the ring
+		if err := f.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if !f.Swept().Equal(last) {
+			t.Errorf("swept at %s, want %s", f.Swept(), last)
 		}
 	})
 }

@@ -120,6 +120,7 @@ var settingCases = []struct {
 	{"interface", "a-glob-longer-than-names*", func(s *Settings) {
 		s.Interface = Interfaces{InterfacesNamed, []string{"a-glob-longer-than-names*"}}
 	}},
+	{"netns", "/run/netns/*, /proc/1234/ns/net", func(s *Settings) { s.Netns = Paths{"/run/netns/*", "/proc/1234/ns/net"} }},
 	{"ingress-hook", "xdp", func(s *Settings) { s.IngressHook = IngressXDP }},
 	{"ingress-hook", "xdp-generic", func(s *Settings) { s.IngressHook = IngressXDPGeneric }},
 	{"ingress-hook", "tc", func(s *Settings) { s.IngressHook = IngressTC }},
@@ -152,6 +153,7 @@ var settingCases = []struct {
 	{"compression", "zstd", func(s *Settings) { s.Compression = CompressZstd }},
 	{"queue-max-bytes", "1GiB", func(s *Settings) { s.QueueMaxBytes = 1 << 30 }},
 	{"queue-max-bytes", "1048576", func(s *Settings) { s.QueueMaxBytes = 1 << 20 }},
+	{"pin-dir", "/sys/fs/bpf/weir/", func(s *Settings) { s.PinDir = "/sys/fs/bpf/weir" }},
 	{"stop-timeout", "25s", func(s *Settings) { s.StopTimeout = 25 * time.Second }},
 	{"hostname", "node-1.example", func(s *Settings) { s.Hostname = "node-1.example" }},
 	{"listen", ":9479", func(s *Settings) { s.Listen = ":9479" }},
@@ -199,7 +201,7 @@ func TestEachSetting(t *testing.T) {
 	}
 }
 
-// settingDefault is some allowed value of a setting: its default, or "x" where it has none.
+// settingDefault is some allowed value of a setting: its default, if it has one.
 func settingDefault(t *testing.T, name string) string {
 	t.Helper()
 	for _, flag := range settingsOf(t) {
@@ -207,7 +209,7 @@ func settingDefault(t *testing.T, name string) string {
 			return flag.Default
 		}
 	}
-	return "x"
+	return map[string]string{"hostname": "x", "netns": "/x", "pin-dir": "/x"}[name]
 }
 
 // TestNames holds the rule that leads from a flag to its variable, and that the limits themselves are allowed.

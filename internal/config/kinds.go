@@ -34,6 +34,7 @@ func kinds() []kong.Option {
 		ofType(free(`auto, all, or names and globs, comma-separated, each name at most 15 bytes and without "/"`, parseInterfaces)),
 		ofType(free("absolute paths or globs, comma-separated", parsePaths)),
 		ofType(free("stdout, file:PATH, or an http:// or https:// URL with a host", parseEndpoint)),
+		kong.NamedMapper("path", free("an absolute path", parsePath)),
 		kong.NamedMapper("hostname", free("a host name of at most 253 letters, digits, dots, hyphens and underscores", parseHostname)),
 		kong.NamedMapper("listen", free("HOST:PORT with a port from 0 to 65535", parseListen)),
 	}
@@ -159,6 +160,8 @@ func parsePaths(text string) (Paths, bool) {
 	}
 	return paths, true
 }
+
+func parsePath(text string) (string, bool) { return filepath.Clean(text), filepath.IsAbs(text) }
 
 func parseHostname(text string) (string, bool) {
 	return text, text != "" && len(text) <= 253 && isHostname(text)

@@ -36,6 +36,7 @@ type Settings struct {
 	Compression   Compression   `group:"Delivery" var:"AGENT_COMPRESSION" default:"none" help:"How a batch is compressed for a Brain."`
 	QueueMaxBytes ByteSize      `group:"Delivery" var:"AGENT_QUEUE_MAX_BYTES" default:"64MiB" min:"1MiB" max:"64GiB" help:"Memory for events that wait to be delivered; what does not fit is dropped and counted."`
 
+	PinDir      string        `group:"Operation" var:"AGENT_PIN_DIR" type:"path" help:"A folder in a BPF file system, such as /sys/fs/bpf/weir, where the flow map and the programs stay when the agent ends, so that a restart has no gap. The kernel goes on counting meanwhile; weir unpin ends that."`
 	StopTimeout time.Duration `group:"Operation" var:"AGENT_STOP_TIMEOUT" default:"10s" min:"100ms" max:"10m" help:"How long a stop may take to deliver what is left."`
 	Hostname    string        `group:"Operation" var:"NODE_NAME" type:"hostname" help:"This host's name in events. Unset, it is the system's."`
 	Listen      string        `group:"Operation" var:"AGENT_LISTEN" default:"127.0.0.1:9478" type:"listen" help:"Address that serves /metrics, /healthz and /readyz."`

@@ -189,9 +189,9 @@ func TestAttachFirst(t *testing.T) {
 type fakeHold struct{ closed bool }
 
 func (f *fakeHold) Held() (bool, error) { return !f.closed, nil }
-func (f *fakeHold) Leave() error { return nil }
+func (f *fakeHold) Leave() error        { return nil }
 
-func (f *fakeHold) Close() error        { f.closed = true; return nil }
+func (f *fakeHold) Close() error { f.closed = true; return nil }
 
 // TestHeld: an attachment says when somebody else has removed it, and can be made again.
 func TestHeld(t *testing.T) {

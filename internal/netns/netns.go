@@ -16,6 +16,9 @@ import (
 // more: no process, no mount, no open Namespace.
 type ID struct{ device, inode uint64 }
 
+// Inode returns the namespace's inode, of which the kernel has one for each of them.
+func (id ID) Inode() uint64 { return id.inode }
+
 // Found is a namespace and a path to it.
 type Found struct {
 	ID   ID
