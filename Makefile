@@ -44,7 +44,7 @@ test-kernels: kernel-packages ## run the kernel side's tests on Debian's kernels
 
 .PHONY: lint
 lint: ## check the formatting and run the linters
-	@unformatted=$$($(GO) tool gofumpt -l $$($(GIT) ls-files '*.go' | grep -v '_bpfel\.go$$')); \
+	@unformatted=$$($(GO) tool gofumpt -l $$($(GIT) ls-files '*.go' | grep -v '_bpfel\(_test\)\?\.go$$')); \
 	if [ -n "$$unformatted" ]; then echo "not formatted (go tool gofumpt -w):"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
@@ -57,7 +57,7 @@ generate: generate-packages ## compile the kernel side and generate its Go bindi
 
 .PHONY: check-generate
 check-generate: generate ## fail if the committed generated files are not what generate makes
-	@changed=$$($(GIT) status --porcelain -- '*_bpfel.go' '*_bpfel.o'); \
+	@changed=$$($(GIT) status --porcelain -- '*_bpfel*.go' '*_bpfel*.o'); \
 	if [ -n "$$changed" ]; then echo "generated files are not current:"; echo "$$changed"; exit 1; fi
 
 .PHONY: bench
