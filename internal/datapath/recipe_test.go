@@ -59,12 +59,20 @@ func (r *recipe) packet() testnet.Packet {
 	}
 	src, dst := ends[r.upTo(1)], ends[r.upTo(1)]
 	protocols := []uint8{tcp, udp, icmp, icmpv6, 132, 136, 33, 47, 59, testnet.Mobility, 51}
-	body := []byte{3, 232, 0, 53, 0, 40, 0, 0, 0, 0, 0, 0, 0x50, testnet.ACK, 0, 0, 0, 0, 0, 0} // ports 1000 and 53
-	body = append(body, make([]byte, r.upTo(255))...)
-	p := testnet.IP(src, dst, protocols[r.upTo(len(protocols)-1)], body)
+	protocol := protocols[r.upTo(len(protocols)-1)]
+	size := 1 + r.upTo(254)
+	body := make([]byte, max(size, 20))
+	copy(body, []byte{3, 232, 0, 53})                             // ports 1000 and 53
+	body[12], body[13] = 0x50|byte(r.upTo(15)), byte(r.upTo(255)) // TCP's header length and flags
+	body = body[:size]
 	if !six {
-		return p.IPOptions(4 * r.upTo(10))
+		return testnet.IP(src, dst, protocol, body).IPOptions(4 * r.upTo(10))
 	}
+	if r.upTo(1) == 1 { // options that only a first fragment has
+		body = slices.Concat([]byte{protocol, 0, 1, 4, 0, 0, 0, 0}, body)
+		protocol = testnet.DestinationOptions
+	}
+	p := testnet.IP(src, dst, protocol, body)
 	numbers := []uint8{testnet.HopByHop, testnet.Routing, testnet.Authentication, testnet.DestinationOptions, testnet.Mobility, 44}
 	for range r.upTo(9) {
 		p = p.Extension(numbers[r.upTo(len(numbers)-1)], 8*(1+r.upTo(15)))
