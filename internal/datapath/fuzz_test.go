@@ -56,7 +56,8 @@ func TestParsersAgree(t *testing.T) {
 		}
 		seen[referee.compareParsers(t, frame)]++
 	}
-	if equal, left := seen[testparseComparisonCOMPARISON_EQUAL], seen[testparseComparisonCOMPARISON_LEFT]; equal < frames/10 || left < frames/10 {
+	equal, left := seen[testparseComparisonCOMPARISON_EQUAL], seen[testparseComparisonCOMPARISON_LEFT]
+	if equal < frames/10 || left < frames/10 {
 		t.Errorf("of %d frames the quick parser took %d and left %d: these are too few to compare", frames, equal, left)
 	}
 }
@@ -126,7 +127,8 @@ func (r *referee) checkEntry(t *testing.T, frame []byte, want counted) {
 		t.Fatalf("take entry %+v: %v; in the map were %+v", want.key, err, records)
 	}
 	half, other := entry.Half[want.from], entry.Half[1-want.from]
-	if half.Packets != 1 || half.Bytes != uint64(len(frame)) || half.TcpFlags != uint32(want.flags) || other != (kernelFlowEntry{}).Half[0] {
+	if half.Packets != 1 || half.Bytes != uint64(len(frame)) || half.TcpFlags != uint32(want.flags) ||
+		other != (kernelFlowEntry{}).Half[0] {
 		t.Errorf("end %d sent %+v, the other %+v, want %d bytes of one packet, flags %#x, and nothing",
 			want.from, half, other, len(frame), want.flags)
 	}

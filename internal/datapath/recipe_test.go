@@ -73,7 +73,9 @@ func (r *recipe) packet() testnet.Packet {
 		protocol = testnet.DestinationOptions
 	}
 	p := testnet.IP(src, dst, protocol, body)
-	numbers := []uint8{testnet.HopByHop, testnet.Routing, testnet.Authentication, testnet.DestinationOptions, testnet.Mobility, 44}
+	numbers := []uint8{
+		testnet.HopByHop, testnet.Routing, testnet.Authentication, testnet.DestinationOptions, testnet.Mobility, 44,
+	}
 	for range r.upTo(9) {
 		p = p.Extension(numbers[r.upTo(len(numbers)-1)], 8*(1+r.upTo(15)))
 	}

@@ -118,33 +118,42 @@ func flowOf(e *testbrain.Event) string {
 }
 
 // TestWrapped counts what is tagged or tunnelled on the interface below: tags in the frame and beside it, and of a tunnel
-// the outer flow. The frames come from the kernel's own interfaces where it has them, and byte by byte elsewhere. Tags for
-// XDP are always in the frame: it is not told of others.
+// the outer flow, or what is in it if told so. The frames come from the kernel's own interfaces where it has them, and byte
+// by byte elsewhere. Tags for XDP are always in the frame: it is not told of others.
 func TestWrapped(t *testing.T) {
 	const each, payload = 20, 100
 	for _, row := range []struct {
+		name     string
 		hook     string // of weir's metrics
-		ingress  string
+		settings []string
 		atClient bool
 		byHand   bool
+		inside   bool
 	}{
-		{hook: "xdp_ingress", ingress: "xdp", byHand: true},
-		{hook: "tc_ingress", ingress: "tc"},
-		{hook: "tc_egress", ingress: "tc", atClient: true},
+		{name: "XDP", hook: "xdp_ingress", settings: []string{"AGENT_INGRESS_HOOK=xdp"}, byHand: true},
+		{name: "tc ingress", hook: "tc_ingress", settings: []string{"AGENT_INGRESS_HOOK=tc"}},
+		{name: "tc egress", hook: "tc_egress", atClient: true},
+		{
+			name: "tc ingress, looking into tunnels", hook: "tc_ingress", inside: true,
+			settings: []string{"AGENT_INGRESS_HOOK=tc", "AGENT_DECAP=vxlan,geneve,gre,ipip"},
+		},
 	} {
-		t.Run(row.hook, func(t *testing.T) {
+		t.Run(row.name, func(t *testing.T) {
 			p := newPair(t)
 			link := p.serverLink
 			if row.atClient {
 				link = p.clientLink
 			}
 			brain := brainIn(t, link.Namespace, testbrain.Options{})
-			a := start(t, link.Namespace, "AGENT_INTERFACE="+link.Name, "AGENT_INGRESS_HOOK="+row.ingress,
-				"AGENT_ENDPOINT_URL="+brain.URL())
+			a := start(t, link.Namespace, append(row.settings, "AGENT_INTERFACE="+link.Name, "AGENT_ENDPOINT_URL="+brain.URL())...)
 			want := map[string]sum{}
 			for n, w := range wrappings {
 				frame := w.send(t, p, n, each, payload, !row.byHand)
-				want[w.flow] = sum{each, uint64(each * len(frame))}
+				flow := w.flow
+				if row.inside {
+					flow = fmt.Sprintf("10.7.%[1]d.1-10.7.%[1]d.2:2000-UDP", n)
+				}
+				want[flow] = sum{each, uint64(each * len(frame))}
 			}
 			testnet.Eventually(t, "weir has seen every frame", func() bool {
 				return a.metric(t, fmt.Sprintf("weir_seen_packets_total{hook=%q}", row.hook)) >= float64(each*len(wrappings))
