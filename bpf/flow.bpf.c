@@ -26,34 +26,14 @@ static __always_inline __u64 place(__u32 ifindex, enum hook hook)
 	return (__u64)ifindex << 32 | hook;
 }
 
-static __always_inline enum fate count(struct ledger_page *page, enum hook hook, enum fate parsed,
-				       const struct packet *p, const struct weight *w, __u32 ifindex)
+static __always_inline void count(struct ledger_page *page, enum hook hook, enum fate fate, const struct packet *p,
+				  const struct weight *w, __u32 ifindex)
 {
-	enum fate fate = parsed;
-
 	if (fate == FATE_COUNTED && config.sampling > 1 && bpf_get_prandom_u32() % config.sampling)
 		fate = FATE_NOT_SAMPLED;
 	if (fate == FATE_COUNTED)
 		fate = account(page, p, w, place(ifindex, hook));
 	settle(page, hook, fate, w);
-	return fate;
-}
-
-/* Makes room for a copy of the first bytes of a frame, and says how many: 1 to HEADERS_MAX. */
-static __always_inline __u32 prepare(struct headers *h, __u32 frame_len)
-{
-	__u32 len = frame_len < HEADERS_MAX ? frame_len : HEADERS_MAX;
-
-	h->len = len;
-	h->more = frame_len > len;
-	return ((len - 1) & (HEADERS_MAX - 1)) + 1; /* the same number, in a form that every verifier can bound */
-}
-
-static __always_inline struct headers *headers(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&scratch, &zero);
 }
 
 static __always_inline enum fate parse_xdp(struct xdp_md *ctx, __u32 frame_len, struct packet *p)
@@ -124,7 +104,8 @@ static __always_inline enum fate parse_skb(struct __sk_buff *skb, __u32 outer, s
 /*
  * What an skb weighs on the wire. A GSO or GRO super-packet stands for gso_segs frames, each with a copy of its headers; on
  * egress the kernel has added those up in wire_len. A VLAN tag that travels beside the frame counts too. The first outer bytes
- * of the skb do not count.
+ * of the skb do not count. Of a super-packet that is not counted because of its headers, at most those in front of the fault
+ * are known: its segments weigh less than they did.
  */
 static __always_inline struct weight weigh(struct __sk_buff *skb, enum hook hook, __u32 outer, __u32 header_len)
 {
