@@ -234,8 +234,22 @@ func TestInherit(t *testing.T) {
 	if left := inherited(); len(left) != 0 {
 		t.Errorf("%q are still there", left)
 	}
-	if entries, err := os.ReadDir(cfg.PinDir); err != nil || len(entries) != 1 {
-		t.Errorf("folder of pins has %v, %v, want the maps of this process", entries, err)
+	k.checkPins(t)
+}
+
+// checkPins wants the folder of pins to hold the links and the maps of this process, and nothing else.
+func (k kernel) checkPins(t *testing.T) {
+	t.Helper()
+	entries, err := os.ReadDir(k.pins.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if want := []string{linksFolder, filepath.Base(k.pins.generation)}; !slices.Equal(names, want) {
+		t.Errorf("folder of pins has %q, want %q", names, want)
 	}
 }
 
@@ -245,10 +259,7 @@ func TestUnfinishedPins(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(cfg.PinDir, unfinished), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	k := newKernelWith(t, cfg)
-	if entries, err := os.ReadDir(cfg.PinDir); err != nil || len(entries) != 1 || entries[0].Name() != filepath.Base(k.pins.generation) {
-		t.Errorf("folder of pins has %v, %v, want the maps of this process", entries, err)
-	}
+	newKernelWith(t, cfg).checkPins(t)
 }
 
 // TestLayout reads a record of another layout by its members' names.
