@@ -31,6 +31,7 @@ struct {
 enum layer {
 	LAYER_NONE,
 	LAYER_LINK,
+	LAYER_BARE, /* what is behind a link layer that is not there: packet.ethertype says what */
 	LAYER_IPV4,
 	LAYER_IPV6,
 };

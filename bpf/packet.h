@@ -32,6 +32,7 @@ struct packet {
 	__u32 header_len; /* from the frame's start to the end of its transport header */
 	__u32 vlan;       /* id of the outermost tag, 0 without one */
 	__u32 super;      /* it stands for several, each with a copy of the headers */
+	__u32 ethertype;  /* of what the frame begins with, big-endian, where it has no Ethernet header */
 };
 
 /* Where in its datagram a packet stands. */
@@ -72,7 +73,7 @@ static __always_inline __u32 transport_len(__u8 protocol)
 
 static __always_inline void set_zone(struct packet *p)
 {
-	p->key.pad = 0;
+	p->key.netns = config.netns;
 	p->key.zone = config.vlan_zones ? p->vlan : 0;
 }
 
