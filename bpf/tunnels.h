@@ -15,6 +15,7 @@
 
 #include "abi.h"
 #include "account.h"
+#include "clock.h"
 #include "config.h"
 #include "headers.h"
 #include "packet.h"
@@ -212,9 +213,9 @@ static __always_inline enum layer take_tunnel(struct headers *h, __u8 protocol, 
 }
 
 /* Finds the zone of a tunnel, or gives it one. 0: there is none left. */
-static __always_inline __u16 zone_of(const struct tunnel *t)
+static __always_inline __u16 zone_of(const struct tunnel *t, const struct packet *p)
 {
-	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 now = coarse_ns(p);
 	struct tunnel_zone *known = bpf_map_lookup_elem(&tunnels, t);
 
 	if (!known) {

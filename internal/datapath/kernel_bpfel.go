@@ -154,6 +154,7 @@ type kernelSettings struct {
 	_          structs.HostLayout
 	Sampling   uint32
 	VlanZones  uint32
+	Replay     uint32
 	Decap      uint32
 	VxlanPort  uint16
 	GenevePort uint16
@@ -163,6 +164,7 @@ type kernelSettings struct {
 
 type kernelSweepArgs struct {
 	_               structs.HostLayout
+	NowNs           uint64
 	TcpIdleNs       uint64
 	OtherIdleNs     uint64
 	ActiveNs        uint64
