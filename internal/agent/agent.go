@@ -106,9 +106,7 @@ func (a *Agent) load(s config.Settings, build Build, reg *prometheus.Registry) e
 	if err != nil {
 		return err
 	}
-	if a.kernel, err = datapath.Load(datapath.Config{
-		MaxFlows: s.MaxFlows, Sampling: s.Sampling, VLANZones: s.Zones == config.ZonesVLAN, Decap: s.Decap,
-	}); err != nil {
+	if a.kernel, err = datapath.Load(datapathConfig(s)); err != nil {
 		return err
 	}
 	if a.attachments, err = newAttachments(s.Interface, s.IngressHook, a.kernel, a.host, a.log, reg); err != nil {
@@ -142,6 +140,12 @@ func deliverConfig(s config.Settings, build Build, stdout io.Writer) deliver.Con
 		RequestTimeout: requestTimeout,
 		UserAgent:      "weir/" + build.Version,
 		Stdout:         stdout,
+	}
+}
+
+func datapathConfig(s config.Settings) datapath.Config {
+	return datapath.Config{
+		MaxFlows: s.MaxFlows, Sampling: s.Sampling, VLANZones: s.Zones == config.ZonesVLAN, Decap: s.Decap,
 	}
 }
 

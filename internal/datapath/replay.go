@@ -9,15 +9,11 @@ import (
 
 // Frame is a frame of a capture, as the kernel side takes it.
 type Frame struct {
-	Data      []byte // from the Ethernet header on, at least 15 bytes; of a longer frame, the first FrameBytes do
+	Data      []byte // from the Ethernet header on: 15 to 3,000 bytes, of which the parsers look at the first 256
 	Length    uint32 // on the wire
 	AtNs      uint64 // by the capture's clock; 0 would be no time
 	Interface uint32 // of the capture; 0 would be none
 }
-
-// FrameBytes is how much of a frame Replay hands to the kernel: more than the parsers look at, and less than a page, which is
-// what a test run takes.
-const FrameBytes = 512
 
 // Where struct __sk_buff (linux/bpf.h) has what a frame brings along.
 const (
@@ -34,7 +30,7 @@ func (d *Datapath) Replay(f *Frame) error {
 	binary.NativeEndian.PutUint32(d.skb[skbPriority:], f.Interface)
 	binary.NativeEndian.PutUint64(d.skb[skbTstamp:], f.AtNs)
 	_, err := d.coll.Programs[kernelProgTcIngress].Run(&ebpf.RunOptions{
-		Data: f.Data[:min(len(f.Data), FrameBytes)], Context: d.skb[:],
+		Data: f.Data, Context: d.skb[:],
 	})
 	if err != nil {
 		return fmt.Errorf("run a captured frame of %d bytes through the kernel program: %w", f.Length, err)
