@@ -42,21 +42,22 @@ func (b *Books) Unaccounted() (packets, bytes int64) {
 // Write writes the books as a table, for people.
 func (b *Books) Write(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	const none = "-"
 	row := func(name string, of flow.Counter, connections string) {
 		fmt.Fprintf(table, "%s\t%d\t%d\t%s\t\n", name, of.Packets, of.Bytes, connections)
 	}
 	fmt.Fprint(table, "\tpackets\tbytes\tconnections\t\n")
-	row("seen", b.Seen(), "")
+	row("seen", b.Seen(), none)
 	for _, reason := range slices.Sorted(maps.Keys(b.Ledger.Uncounted)) {
 		if c := b.Ledger.Uncounted[reason]; c.Packets > 0 {
-			row(reason, c, "")
+			row(reason, c, none)
 		}
 	}
 	row("counted", b.Ledger.Counted, fmt.Sprint(b.Ledger.Inserts))
 	row("exported", b.Ledger.Exported, fmt.Sprint(b.Ledger.Deletes))
 	row("evicted", b.Audit.Evicted, fmt.Sprint(b.Audit.EvictedFlows))
 	packets, bytes := b.Unaccounted()
-	fmt.Fprintf(table, "unaccounted\t%d\t%d\t\t\n", packets, bytes)
+	fmt.Fprintf(table, "unaccounted\t%d\t%d\t%s\t\n", packets, bytes, none)
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("write the ledger: %w", err)
 	}
