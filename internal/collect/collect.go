@@ -160,6 +160,17 @@ func (c *Collector) Look(ctx context.Context) error {
 	return err
 }
 
+// DueNs returns when, by the monotonic clock, there is next something for Look to do, if no packets come.
+func (c *Collector) DueNs() uint64 {
+	due := c.nextSweep
+	for _, l := range []*lingering{&c.fins, &c.resets} {
+		if l.head < len(l.queue) {
+			due = min(due, l.queue[l.head].AtNs+uint64(l.linger))
+		}
+	}
+	return due
+}
+
 func (c *Collector) announced(closing flow.Closing) {
 	if closing.Reset {
 		c.resets.push(closing)

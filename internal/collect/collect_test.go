@@ -222,7 +222,14 @@ func TestBeginAgain(t *testing.T) {
 	look(time.Hour)
 	mono = 0
 	f.Begin()
-	f.kernel.announce = []flow.Closing{closing(3, false, -time.Hour)}
+	for _, due := range []time.Duration{SweepEvery, time.Second} {
+		if got := f.DueNs(); got != uint64(due) {
+			t.Errorf("due at %d, want %d", got, due)
+		}
+		f.kernel.announce = []flow.Closing{closing(3, false, -time.Hour)}
+		look(0)
+		f.kernel.announce = nil
+	}
 	look(time.Second)
 	look(SweepEvery)
 	if len(f.kernel.taken) != 1 || f.kernel.taken[0][0].Key.Ends[0].Port() != 3 {

@@ -108,6 +108,7 @@ func (r *Replay) count(ctx context.Context, packet *capture.Packet) error {
 	if err := r.pass(ctx, at); err != nil {
 		return err
 	}
+	r.nextLookNs = min(r.nextLookNs, at+uint64(collect.Look))
 	return r.kernel.Replay(&datapath.Frame{
 		Data: packet.Frame, Length: packet.Length, AtNs: at, Interface: packet.Interface,
 	})
@@ -132,13 +133,10 @@ func (r *Replay) drain(ctx context.Context) error {
 func (r *Replay) pass(ctx context.Context, until uint64) error {
 	for until >= r.nextLookNs {
 		r.nowNs = r.nextLookNs
-		r.nextLookNs += uint64(collect.Look)
 		if err := r.collector.Look(ctx); err != nil {
 			return err
 		}
-		if until < r.nextLookNs {
-			break
-		}
+		r.nextLookNs = max(r.nowNs+uint64(collect.Look), r.collector.DueNs())
 		ledger, err := r.kernel.Ledger()
 		if err != nil {
 			return err
