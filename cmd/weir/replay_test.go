@@ -31,7 +31,9 @@ func TestReplay(t *testing.T) {
 		return `{"flow_id":"10.0.0.1:1000-10.0.0.2:53-UDP","timestamp":"2026-11-21T12:0` + second + `:00.000001Z","interface":"` + name +
 			`","hostname":"node-1","direction":"unknown",[^\n]*,"packet_count":1,"byte_count":52,[^\n]*,"end_reason":"` + reason + `",[^\n]*}\n`
 	}
-	ledger := func(packets string) string { return ` +packets +bytes +connections\n(?s:.* unaccounted +0 +0 .*)\nevents: ` + packets + `\n` }
+	ledger := func(packets string) string {
+		return ` +packets +bytes +connections\n(?s:.* unaccounted +0 +0 .*)\nevents: ` + packets + `\n`
+	}
 	for _, row := range []struct {
 		name, args     string
 		stdin          []byte

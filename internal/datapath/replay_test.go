@@ -22,15 +22,16 @@ func TestReplay(t *testing.T) {
 	for _, f := range []Frame{
 		{request, 1254, at, 1},
 		{request[:60], 1254, at + 5, 1},
-		{reply, 9042, at + 7, 2},
+		{request, 1254, at + 6, 2}, // the same direction elsewhere
+		{reply[:512], 9042, at + 7, 2},
 		{testnet.IP("10.0.0.1", "10.0.0.2", tcp, nil).IPOptions(40).Bytes()[:40], 74, at, 1},
 	} {
 		if err := k.Replay(&f); err != nil {
 			t.Fatal(err)
 		}
 	}
-	checkLedger(t, k.ledger(t), "tc_ingress", flow.Counter{Packets: 4, Bytes: 2*1254 + 9042 + 74}, map[string]flow.Counter{
-		"counted": {Packets: 3, Bytes: 2*1254 + 9042}, "truncated": {Packets: 1, Bytes: 74},
+	checkLedger(t, k.ledger(t), "tc_ingress", flow.Counter{Packets: 5, Bytes: 3*1254 + 9042 + 74}, map[string]flow.Counter{
+		"counted": {Packets: 3, Bytes: 2*1254 + 9042}, "truncated": {Packets: 1, Bytes: 74}, "duplicate": {Packets: 1, Bytes: 1254},
 	})
 	records, _ := k.records(t, k.SweepOut)
 	want := map[uint8]flow.Half{
