@@ -85,6 +85,21 @@ func TestReplayFragments(t *testing.T) {
 	}
 }
 
+// TestReplayTunnel counts what is in a tunnel at the time of the packet around it.
+func TestReplayTunnel(t *testing.T) {
+	inner := testnet.UDP(client, server, 10).Bytes()[14:]
+	frame := testnet.IP("192.0.2.1", "192.0.2.2", 4, inner).Bytes()
+	decap := map[flow.TunnelKind]uint16{flow.TunnelIPIP: 0}
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Replay: true, Decap: decap})
+	if err := k.Replay(&Frame{frame, uint32(len(frame)), 7, 1}); err != nil {
+		t.Fatal(err)
+	}
+	records, _ := k.records(t, k.SweepOut)
+	if len(records) != 1 || records[0].Tunnel == nil || records[0].Halves[0].FirstNs != 7 || records[0].Halves[0].LastNs != 7 {
+		t.Errorf("records %+v, want one in a tunnel, at 7", records)
+	}
+}
+
 // BenchmarkReplay prints what a captured frame costs, with the system call.
 func BenchmarkReplay(b *testing.B) {
 	k := newReplay(b)
