@@ -168,7 +168,7 @@ static __always_inline enum fate account(struct ledger_page *page, const struct 
 	if (!entry) {
 		enum fate fate;
 
-		now = precise_ns(p);
+		now = precise_ns();
 		fate = create(page, p, here, now, &entry);
 		if (fate != FATE_COUNTED)
 			return fate;
@@ -176,7 +176,7 @@ static __always_inline enum fate account(struct ledger_page *page, const struct 
 	} else {
 		half = p->from ? &entry->half[1] : &entry->half[0];
 		/* Precise for the first of a direction too, or an answer would seem to come before its question. */
-		now = half->owner && !turning ? coarse_ns(p) : precise_ns(p);
+		now = half->owner && !turning ? coarse_ns() : precise_ns();
 	}
 	if (!own(half, here, now))
 		return FATE_DUPLICATE;

@@ -8,17 +8,19 @@
 #include <bpf/bpf_helpers.h>
 
 #include "config.h"
-#include "packet.h"
 
-static __always_inline __u64 precise_ns(const struct packet *p)
+/* In a replay: when the packet came. There is one at a time. */
+__u64 captured_ns;
+
+static __always_inline __u64 precise_ns(void)
 {
-	return config.replay ? p->captured_ns : bpf_ktime_get_ns();
+	return config.replay ? captured_ns : bpf_ktime_get_ns();
 }
 
 /* Good to a tick, at less than half the cost. */
-static __always_inline __u64 coarse_ns(const struct packet *p)
+static __always_inline __u64 coarse_ns(void)
 {
-	return config.replay ? p->captured_ns : bpf_ktime_get_coarse_ns();
+	return config.replay ? captured_ns : bpf_ktime_get_coarse_ns();
 }
 
 #endif

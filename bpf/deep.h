@@ -351,7 +351,7 @@ static __always_inline void relate(struct route *r, struct packet *p)
 	if (r->ipv4)
 		datagram.protocol = r->protocol;
 	if (r->fragment == FRAGMENT_FIRST) {
-		struct datagram_flow flow = {.seen_ns = coarse_ns(p), .protocol = r->protocol};
+		struct datagram_flow flow = {.seen_ns = coarse_ns(), .protocol = r->protocol};
 
 		flow.port[0] = p->key.port[0];
 		flow.port[1] = p->key.port[1];
@@ -359,7 +359,7 @@ static __always_inline void relate(struct route *r, struct packet *p)
 		return;
 	}
 	known = bpf_map_lookup_elem(&fragments, &datagram);
-	if (!known || coarse_ns(p) - known->seen_ns > FRAGMENT_TIMEOUT_NS)
+	if (!known || coarse_ns() - known->seen_ns > FRAGMENT_TIMEOUT_NS)
 		return;
 	p->key.port[0] = known->port[0];
 	p->key.port[1] = known->port[1];
@@ -421,7 +421,7 @@ static __always_inline void identify(struct route *r, struct packet *p)
 static __always_inline int unwrap(struct headers *h, const struct route *outer, struct packet *p)
 {
 	struct tunnel t = {};
-	struct packet inner = {.captured_ns = p->captured_ns};
+	struct packet inner = {};
 	struct route r = {};
 	enum layer layer;
 	int swapped;
@@ -439,7 +439,7 @@ static __always_inline int unwrap(struct headers *h, const struct route *outer, 
 	copy_ipv6(t.outer[1], (const void *)(swapped ? outer->addr[0] : outer->addr[1]));
 	if (config.vlan_zones)
 		t.vlan = inner.vlan;
-	inner.key.zone = zone_of(&t, p);
+	inner.key.zone = zone_of(&t);
 	if (!inner.key.zone) {
 		struct ledger_page *page = ledger_page();
 

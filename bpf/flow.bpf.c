@@ -9,6 +9,7 @@
 
 #include "abi.h"
 #include "account.h"
+#include "clock.h"
 #include "config.h"
 #include "deep.h"
 #include "handover.h"
@@ -123,7 +124,7 @@ static __always_inline int tc(struct __sk_buff *skb, enum hook hook)
 	barrier_var(ifindex); /* or clang reads at an offset that depends, which the verifier refuses of a context */
 	if (page) {
 		if (config.replay) {
-			p.captured_ns = skb->tstamp;
+			captured_ns = skb->tstamp;
 			ifindex = skb->priority;
 		}
 		fate = parse_skb(skb, &p);

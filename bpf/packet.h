@@ -24,12 +24,11 @@
 
 struct packet {
 	struct flow_key key;
-	__u32 from;        /* which end of the key sent it: 0 or 1 */
-	__u32 tcp_flags;   /* 0 if not TCP */
-	__u32 header_len;  /* from the frame's start to the end of its transport header */
-	__u32 vlan;        /* id of the outermost tag, 0 without one */
-	__u32 super;       /* it stands for several, each with a copy of the headers */
-	__u64 captured_ns; /* in a replay: when */
+	__u32 from;       /* which end of the key sent it: 0 or 1 */
+	__u32 tcp_flags;  /* 0 if not TCP */
+	__u32 header_len; /* from the frame's start to the end of its transport header */
+	__u32 vlan;       /* id of the outermost tag, 0 without one */
+	__u32 super;      /* it stands for several, each with a copy of the headers */
 };
 
 #define VLAN_ID_MASK 0x0fff
