@@ -25,18 +25,19 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	testparseMapClosed    = "closed"
-	testparseMapFlows     = "flows"
-	testparseMapFragments = "fragments"
-	testparseMapFreeZones = "free_zones"
-	testparseMapLedger    = "ledger"
-	testparseMapRecords   = "records"
-	testparseMapScratch   = "scratch"
-	testparseMapTaking    = "taking"
-	testparseMapTunnels   = "tunnels"
-	testparseProgCompare  = "compare"
-	testparseVarConfig    = "config"
-	testparseVarTestTypes = "test_types"
+	testparseMapClosed     = "closed"
+	testparseMapFlows      = "flows"
+	testparseMapFragments  = "fragments"
+	testparseMapFreeZones  = "free_zones"
+	testparseMapLedger     = "ledger"
+	testparseMapRecords    = "records"
+	testparseMapScratch    = "scratch"
+	testparseMapTaking     = "taking"
+	testparseMapTunnels    = "tunnels"
+	testparseProgCompare   = "compare"
+	testparseVarCapturedNs = "captured_ns"
+	testparseVarConfig     = "config"
+	testparseVarTestTypes  = "test_types"
 )
 
 // loadTestparse returns the embedded CollectionSpec for testparse.
@@ -103,8 +104,9 @@ type testparseMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type testparseVariableSpecs struct {
-	Config    *ebpf.VariableSpec `ebpf:"config"`
-	TestTypes *ebpf.VariableSpec `ebpf:"test_types"`
+	CapturedNs *ebpf.VariableSpec `ebpf:"captured_ns"`
+	Config     *ebpf.VariableSpec `ebpf:"config"`
+	TestTypes  *ebpf.VariableSpec `ebpf:"test_types"`
 }
 
 // testparseObjects contains all objects after they have been loaded into the kernel.
@@ -156,8 +158,9 @@ func (m *testparseMaps) Close() error {
 //
 // It can be passed to loadTestparseObjects or ebpf.CollectionSpec.LoadAndAssign.
 type testparseVariables struct {
-	Config    *ebpf.Variable `ebpf:"config"`
-	TestTypes *ebpf.Variable `ebpf:"test_types"`
+	CapturedNs *ebpf.Variable `ebpf:"captured_ns"`
+	Config     *ebpf.Variable `ebpf:"config"`
+	TestTypes  *ebpf.Variable `ebpf:"test_types"`
 }
 
 // testparsePrograms contains all programs after they have been loaded into the kernel.
