@@ -86,8 +86,7 @@ static __always_inline enum fate parse_skb(struct __sk_buff *skb, struct packet 
  * What an skb weighs on the wire. A GSO or GRO super-packet stands for gso_segs frames, each with a copy of its headers; on
  * egress the kernel has added those up in wire_len. A VLAN tag that travels beside the frame counts too. Of a super-packet
  * that is not counted because of its headers, at most those in front of the fault are known: its segments weigh less than
- * they did.
- * Of a captured frame the skb may be the beginning only, and has its length as a mark.
+ * they did. Of a captured frame the skb may be the beginning only, and has its length as a mark.
  */
 static __always_inline struct weight weigh(struct __sk_buff *skb, enum hook hook, __u32 header_len)
 {
