@@ -15,7 +15,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 # Every target but build and run may install Debian packages.
 GENERATE_PACKAGES := clang-19 llvm-19 libbpf-dev linux-libc-dev
-TEST_PACKAGES     := gcc libc6-dev bpftool iproute2
+TEST_PACKAGES     := gcc libc6-dev bpftool iproute2 tshark
 KERNEL_PACKAGES   := qemu-system-x86 busybox-static cpio xz-utils
 
 .PHONY: all
@@ -63,7 +63,7 @@ check-generate: generate ## fail if the committed generated files are not what g
 
 .PHONY: bench
 bench: ## print what a packet and a FlowEvent cost (root)
-	$(GO) test -run '^$$' -bench . -benchtime 1s -count 5 ./internal/datapath ./internal/collect ./internal/flow ./internal/deliver
+	$(GO) test -run '^$$' -bench . -benchtime 1s -count 5 ./internal/datapath ./internal/collect ./internal/flow ./internal/deliver ./internal/capture ./internal/replay
 
 .PHONY: image
 image: ## build the container image weir:dev, also tagged with its version (Docker with BuildKit)

@@ -19,6 +19,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "clock.h"
 #include "fragments.h"
 #include "headers.h"
 #include "packet.h"
@@ -355,7 +356,7 @@ static __always_inline void relate(struct route *r, struct packet *p)
 	if (r->ipv4)
 		datagram.protocol = r->protocol;
 	if (r->fragment == FRAGMENT_FIRST) {
-		struct datagram_flow flow = {.seen_ns = bpf_ktime_get_coarse_ns(), .protocol = r->protocol};
+		struct datagram_flow flow = {.seen_ns = coarse_ns(), .protocol = r->protocol};
 
 		flow.port[0] = p->key.port[0];
 		flow.port[1] = p->key.port[1];
@@ -363,7 +364,7 @@ static __always_inline void relate(struct route *r, struct packet *p)
 		return;
 	}
 	known = bpf_map_lookup_elem(&fragments, &datagram);
-	if (!known || bpf_ktime_get_coarse_ns() - known->seen_ns > FRAGMENT_TIMEOUT_NS)
+	if (!known || coarse_ns() - known->seen_ns > FRAGMENT_TIMEOUT_NS)
 		return;
 	p->key.port[0] = known->port[0];
 	p->key.port[1] = known->port[1];

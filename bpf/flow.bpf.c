@@ -9,6 +9,7 @@
 
 #include "abi.h"
 #include "account.h"
+#include "clock.h"
 #include "config.h"
 #include "deep.h"
 #include "handover.h"
@@ -105,13 +106,18 @@ static __always_inline enum fate parse_skb(struct __sk_buff *skb, __u32 outer, s
  * What an skb weighs on the wire. A GSO or GRO super-packet stands for gso_segs frames, each with a copy of its headers; on
  * egress the kernel has added those up in wire_len. A VLAN tag that travels beside the frame counts too. The first outer bytes
  * of the skb do not count. Of a super-packet that is not counted because of its headers, at most those in front of the fault
- * are known: its segments weigh less than they did.
+ * are known: its segments weigh less than they did. Of a captured frame the skb may be the beginning only, and has its length
+ * as a mark.
  */
 static __always_inline struct weight weigh(struct __sk_buff *skb, enum hook hook, __u32 outer, __u32 header_len)
 {
 	struct weight w = {.packets = 1, .bytes = skb->len - outer};
 	__u32 size = skb->gso_size;
 
+	if (config.replay) {
+		w.bytes = skb->mark;
+		return w;
+	}
 	if (size) {
 		w.packets = skb->gso_segs;
 		if (!w.packets) /* from a guest or a tun device the kernel takes no count on trust */
@@ -126,19 +132,26 @@ static __always_inline struct weight weigh(struct __sk_buff *skb, enum hook hook
 	return w;
 }
 
+/* In a replay, user space runs this on frames of a capture: tstamp says when, and priority on which of its interfaces. */
 static __always_inline int tc(struct __sk_buff *skb, enum hook hook)
 {
 	struct ledger_page *page = ledger_page();
 	struct packet p = {};
+	__u32 ifindex = skb->ifindex;
 	struct weight w;
 	enum fate fate;
 	__u32 outer;
 
+	barrier_var(ifindex); /* or clang reads at an offset that depends, which the verifier refuses of a context */
 	if (page) {
+		if (config.replay) {
+			captured_ns = skb->tstamp;
+			ifindex = skb->priority;
+		}
 		outer = config.link_layer == LINK_NONE ? outer_len(skb) : 0;
 		fate = parse_skb(skb, outer, &p);
 		w = weigh(skb, hook, outer, p.header_len);
-		count(page, hook, fate, &p, &w, skb->ifindex);
+		count(page, hook, fate, &p, &w, ifindex);
 	}
 	return TC_NEXT;
 }
@@ -159,13 +172,13 @@ int tc_egress(struct __sk_buff *skb)
 SEC("syscall")
 int sweep(struct sweep_args *args)
 {
-	struct walk walk = {.args = *args, .now = bpf_ktime_get_ns()};
+	struct sweep_args walk = *args; /* a callback cannot be given the context itself */
 
 	bpf_for_each_map_elem(&flows, sweep_entry, &walk, 0);
-	args->stopped = walk.args.stopped;
-	args->resident_flows = walk.args.resident_flows;
-	args->resident_packets = walk.args.resident_packets;
-	args->resident_bytes = walk.args.resident_bytes;
+	args->stopped = walk.stopped;
+	args->resident_flows = walk.resident_flows;
+	args->resident_packets = walk.resident_packets;
+	args->resident_bytes = walk.resident_bytes;
 	return 0;
 }
 

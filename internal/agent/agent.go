@@ -107,10 +107,7 @@ func (a *Agent) load(s config.Settings, build Build, reg *prometheus.Registry) e
 	if err != nil {
 		return err
 	}
-	if a.kernel, err = datapath.Load(datapath.Config{
-		MaxFlows: s.MaxFlows, Sampling: s.Sampling, VLANZones: s.Zones == config.ZonesVLAN, Decap: s.Decap,
-		PinDir: s.PinDir,
-	}); err != nil {
+	if a.kernel, err = datapath.Load(datapathConfig(s)); err != nil {
 		return err
 	}
 	node := new(enrich.Node)
@@ -158,6 +155,12 @@ func deliverConfig(s config.Settings, build Build, stdout io.Writer) deliver.Con
 		RequestTimeout: requestTimeout,
 		UserAgent:      "weir/" + build.Version,
 		Stdout:         stdout,
+	}
+}
+
+func datapathConfig(s config.Settings) datapath.Config {
+	return datapath.Config{
+		MaxFlows: s.MaxFlows, Sampling: s.Sampling, VLANZones: s.Zones == config.ZonesVLAN, Decap: s.Decap,
 	}
 }
 

@@ -39,6 +39,8 @@ type Config struct {
 	// PinDir is a folder of a BPF file system where the maps and the attachments stay when the process ends, for the next
 	// one to go on with; records are kept until they are released. Empty, everything ends with the process.
 	PinDir string
+	// Replay has frames counted that Replay is given, by the clock of their capture, and nothing else.
+	Replay bool
 }
 
 // Datapath is the loaded kernel side. Its methods may be called from several goroutines.
@@ -50,6 +52,8 @@ type Datapath struct {
 	zones    *zones
 	pins     *pins  // nil without a folder
 	instance uint64 // of the ring of records
+
+	skb [skbSize]byte // the context of Replay
 
 	handover sync.Mutex // sweep and take write the same counters: one at a time
 
@@ -156,6 +160,11 @@ func configure(spec *ebpf.CollectionSpec, cfg Config, at place) error {
 		for _, name := range []string{kernelMapTunnels, kernelMapFreeZones} {
 			spec.Maps[name].MaxEntries = endTunnelZone - firstTunnelZone
 		}
+	}
+	if cfg.Replay {
+		settings.Replay = 1
+		delete(spec.Programs, kernelProgXdpIngress)
+		delete(spec.Programs, kernelProgTcEgress)
 	}
 	if err := spec.Variables[kernelVarConfig].Set(&settings); err != nil {
 		return fmt.Errorf("set the kernel object's settings: %w", err)

@@ -36,6 +36,7 @@ const (
 	testparseMapTaking      = "taking"
 	testparseMapTunnels     = "tunnels"
 	testparseProgCompare    = "compare"
+	testparseVarCapturedNs  = "captured_ns"
 	testparseVarConfig      = "config"
 	testparseVarTestTypes   = "test_types"
 )
@@ -105,8 +106,9 @@ type testparseMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type testparseVariableSpecs struct {
-	Config    *ebpf.VariableSpec `ebpf:"config"`
-	TestTypes *ebpf.VariableSpec `ebpf:"test_types"`
+	CapturedNs *ebpf.VariableSpec `ebpf:"captured_ns"`
+	Config     *ebpf.VariableSpec `ebpf:"config"`
+	TestTypes  *ebpf.VariableSpec `ebpf:"test_types"`
 }
 
 // testparseObjects contains all objects after they have been loaded into the kernel.
@@ -160,8 +162,9 @@ func (m *testparseMaps) Close() error {
 //
 // It can be passed to loadTestparseObjects or ebpf.CollectionSpec.LoadAndAssign.
 type testparseVariables struct {
-	Config    *ebpf.Variable `ebpf:"config"`
-	TestTypes *ebpf.Variable `ebpf:"test_types"`
+	CapturedNs *ebpf.Variable `ebpf:"captured_ns"`
+	Config     *ebpf.Variable `ebpf:"config"`
+	TestTypes  *ebpf.Variable `ebpf:"test_types"`
 }
 
 // testparsePrograms contains all programs after they have been loaded into the kernel.

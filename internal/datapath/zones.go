@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"weir/internal/flow"
 )
@@ -27,7 +28,7 @@ type zones struct {
 
 	mu      sync.Mutex
 	known   map[uint16]around
-	leaving map[uint16]uint64 // zones that no new packet gets, by when that began: CLOCK_MONOTONIC, nanoseconds
+	leaving map[uint16]uint64 // zones that no new packet gets, by when that began, nanoseconds
 	swept   uint64            // when the last whole sweep began; the records of it have been read
 	looked  uint64            // when reclaim last looked for tunnels that are gone
 }
@@ -59,9 +60,9 @@ func newZones(tunnels, free *ebpf.Map, adopted bool) (*zones, error) {
 // recover finds the zones that were leaving when the last process ended: they are in neither map. To see what is in the queue
 // it takes every zone out and puts it back, so that the packet programs nearly always find one.
 func (z *zones) recover() error {
-	now, err := monotonic()
-	if err != nil {
-		return err
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return fmt.Errorf("read the monotonic clock: %w", err)
 	}
 	var queued [endTunnelZone]bool
 	for {
@@ -88,7 +89,7 @@ func (z *zones) recover() error {
 	}
 	for zone := firstTunnelZone; zone < endTunnelZone; zone++ {
 		if _, used := z.known[uint16(zone)]; !used && !queued[zone] {
-			z.leaving[uint16(zone)] = now
+			z.leaving[uint16(zone)] = uint64(now.Nano())
 		}
 	}
 	return nil
