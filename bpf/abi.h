@@ -61,7 +61,7 @@ struct flow_key {
 	__u8 addr[2][16];
 	__be16 port[2];
 	__u8 protocol;
-	__u8 pad;
+	__u8 netns; /* number of its network namespace: 0 is the agent's own */
 	__u16 zone;
 } __attribute__((aligned(8)));
 

@@ -5,6 +5,12 @@
 
 #include <linux/types.h>
 
+/* What the frames of the interfaces begin with that a set of programs is attached to. */
+enum link_layer {
+	LINK_ETHERNET,
+	LINK_NONE, /* the IP header, or whatever skb->protocol says */
+};
+
 struct settings {
 	__u32 sampling;   /* one in so many packets is counted, at random */
 	__u32 vlan_zones; /* equal connections in separate VLANs are separate */
@@ -13,6 +19,8 @@ struct settings {
 	__be16 geneve_port;
 	__be16 gtpu_port;
 	__u16 pad;
+	__u32 netns;      /* number of the interfaces' network namespace */
+	__u32 link_layer; /* enum link_layer */
 };
 
 volatile const struct settings config = {.sampling = 1};

@@ -122,14 +122,19 @@ static __always_inline enum fate deep_mpls(struct headers *h, __be16 *ethertype)
 }
 
 /* Takes everything in front of the IP header. The EtherType is not IP's if there is none. */
-static __always_inline enum fate deep_link(struct headers *h, struct packet *p, __be16 *ethertype)
+static __always_inline enum fate deep_link(struct headers *h, struct packet *p, enum layer from, __be16 *ethertype)
 {
-	struct ethhdr *eth = deep_take(h, sizeof(*eth));
 	enum fate fate;
 
-	if (!eth)
-		return short_of(h);
-	*ethertype = eth->h_proto;
+	if (from == LAYER_BARE) {
+		*ethertype = p->ethertype;
+	} else {
+		struct ethhdr *eth = deep_take(h, sizeof(*eth));
+
+		if (!eth)
+			return short_of(h);
+		*ethertype = eth->h_proto;
+	}
 	fate = deep_vlan(h, p, ethertype);
 	if (fate != FATE_COUNTED)
 		return fate;
@@ -342,7 +347,7 @@ static __always_inline enum fate deep_transport(struct headers *h, const struct 
 /* A first fragment leaves its ports; a later one finds them, if the first came before it, or keeps ports 0. */
 static __always_inline void relate(struct route *r, struct packet *p)
 {
-	struct datagram datagram = {.id = r->fragment_id, .zone = p->key.zone};
+	struct datagram datagram = {.id = r->fragment_id, .zone = p->key.zone, .netns = p->key.netns};
 	struct datagram_flow *known;
 
 	copy_ipv6(datagram.addr[0], (const void *)r->addr[0]);
@@ -390,8 +395,8 @@ __noinline int deep_read(struct headers *h, struct packet *p, struct route *r, e
 
 	if (!h || !p || !r)
 		return FATE_MALFORMED;
-	if (from == LAYER_LINK)
-		fate = deep_link(h, p, &ethertype);
+	if (from == LAYER_LINK || from == LAYER_BARE)
+		fate = deep_link(h, p, from, &ethertype);
 	if (fate != FATE_COUNTED)
 		return fate;
 	if (ethertype == bpf_htons(ETH_P_IP))
@@ -438,6 +443,7 @@ static __always_inline int unwrap(struct headers *h, const struct route *outer, 
 	copy_ipv6(t.outer[1], (const void *)(swapped ? outer->addr[0] : outer->addr[1]));
 	if (config.vlan_zones)
 		t.vlan = inner.vlan;
+	inner.key.netns = config.netns;
 	inner.key.zone = zone_of(&t);
 	if (!inner.key.zone) {
 		struct ledger_page *page = ledger_page();
@@ -461,7 +467,7 @@ __noinline int parse_deep(struct headers *h, struct packet *p)
 		return FATE_MALFORMED;
 	h->pos = 0;
 	p->tcp_flags = 0;
-	fate = deep_read(h, p, &r, LAYER_LINK);
+	fate = deep_read(h, p, &r, config.link_layer == LINK_NONE ? LAYER_BARE : LAYER_LINK);
 	if (fate != FATE_COUNTED)
 		return fate;
 	if ((config.decap || p->super) && unwrap(h, &r, p))

@@ -16,6 +16,7 @@
 #include "parse.h"
 
 #define VLAN_TAG_LEN 4
+#define OUTER_MAX 64 /* IPv6 and GRE with every option: 40 + 16 */
 
 /* TC_ACT_UNSPEC: go on with whatever comes after weir. It means the same to TCX, as TCX_NEXT. */
 #define TC_NEXT (-1)
@@ -64,19 +65,38 @@ int xdp_ingress(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
-static __always_inline enum fate parse_skb(struct __sk_buff *skb, struct packet *p)
+/*
+ * The bytes in front of the network header on an interface without a link layer: 0, but for packets that a tunnel has
+ * unpacked, of which tc sees the outer headers again. The kernel does not say where the network header is; but counted from
+ * there, it lets be read as many bytes as the frame has behind it.
+ */
+static __always_inline __u32 outer_len(struct __sk_buff *skb)
+{
+	__u32 linear = (void *)(long)skb->data_end - (void *)(long)skb->data;
+	__u32 len;
+	__u8 byte;
+
+	for (len = 0; len <= OUTER_MAX && len < linear; len += 4)
+		if (!bpf_skb_load_bytes_relative(skb, linear - len - 1, &byte, 1, BPF_HDR_START_NET))
+			return len;
+	return 0;
+}
+
+/* Parses what is behind the first outer bytes of an skb. */
+static __always_inline enum fate parse_skb(struct __sk_buff *skb, __u32 outer, struct packet *p)
 {
 	struct headers *h;
 
 	if (skb->vlan_present)
 		p->vlan = skb->vlan_tci & VLAN_ID_MASK;
 	p->super = skb->gso_size;
-	if (parse_quick((void *)(long)skb->data, (void *)(long)skb->data_end, p))
+	p->ethertype = skb->protocol;
+	if (!outer && parse_quick((void *)(long)skb->data, (void *)(long)skb->data_end, p))
 		return FATE_COUNTED;
 	h = headers();
 	if (!h)
 		return FATE_NO_MEMORY;
-	if (bpf_skb_load_bytes(skb, 0, h->bytes, prepare(h, skb->len)))
+	if (bpf_skb_load_bytes(skb, outer, h->bytes, prepare(h, skb->len - outer)))
 		return FATE_TRUNCATED;
 	return parse_deep(h, p);
 }
@@ -85,19 +105,19 @@ static __always_inline enum fate parse_skb(struct __sk_buff *skb, struct packet 
  * What an skb weighs on the wire. A GSO or GRO super-packet stands for gso_segs frames, each with a copy of its headers; on
  * egress the kernel has added those up in wire_len. A VLAN tag that travels beside the frame counts too. Of a super-packet
  * that is not counted because of its headers, at most those in front of the fault are known: its segments weigh less than
- * they did.
+ * they did. The first outer bytes of the skb do not count.
  */
-static __always_inline struct weight weigh(struct __sk_buff *skb, enum hook hook, __u32 header_len)
+static __always_inline struct weight weigh(struct __sk_buff *skb, enum hook hook, __u32 outer, __u32 header_len)
 {
-	struct weight w = {.packets = 1, .bytes = skb->len};
+	struct weight w = {.packets = 1, .bytes = skb->len - outer};
 	__u32 size = skb->gso_size;
 
 	if (size) {
 		w.packets = skb->gso_segs;
 		if (!w.packets) /* from a guest or a tun device the kernel takes no count on trust */
-			w.packets = (skb->len - header_len + size - 1) / size;
+			w.packets = (w.bytes - header_len + size - 1) / size;
 		if (hook == HOOK_TC_EGRESS)
-			w.bytes = skb->wire_len;
+			w.bytes = skb->wire_len - w.packets * outer;
 		else
 			w.bytes += (w.packets - 1) * header_len;
 	}
@@ -112,10 +132,12 @@ static __always_inline int tc(struct __sk_buff *skb, enum hook hook)
 	struct packet p = {};
 	struct weight w;
 	enum fate fate;
+	__u32 outer;
 
 	if (page) {
-		fate = parse_skb(skb, &p);
-		w = weigh(skb, hook, p.header_len);
+		outer = config.link_layer == LINK_NONE ? outer_len(skb) : 0;
+		fate = parse_skb(skb, outer, &p);
+		w = weigh(skb, hook, outer, p.header_len);
 		count(page, hook, fate, &p, &w, skb->ifindex);
 	}
 	return TC_NEXT;
@@ -167,6 +189,7 @@ const struct {
 	enum handover handover;
 	enum flow_state state;
 	enum tunnel_kind tunnel_kind;
+	enum link_layer link_layer;
 } abi_types = {};
 
 char _license[] SEC("license") = "Dual MIT/GPL";

@@ -15,7 +15,7 @@ struct datagram {
 	__u32 id;
 	__u16 zone;
 	__u8 protocol; /* IPv4 only */
-	__u8 pad;
+	__u8 netns;
 } __attribute__((aligned(8)));
 
 /* Identifications come again: what the first fragment of an earlier datagram said is soon forgotten. */

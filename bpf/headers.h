@@ -48,6 +48,7 @@ static __always_inline struct headers *headers(void)
 enum layer {
 	LAYER_NONE,
 	LAYER_LINK,
+	LAYER_BARE, /* what is behind a link layer that is not there: packet.ethertype says what */
 	LAYER_IPV4,
 	LAYER_IPV6,
 };

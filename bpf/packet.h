@@ -29,6 +29,7 @@ struct packet {
 	__u32 header_len; /* from the frame's start to the end of its transport header */
 	__u32 vlan;       /* id of the outermost tag, 0 without one */
 	__u32 super;      /* it stands for several, each with a copy of the headers */
+	__u32 ethertype;  /* of what the frame begins with, big-endian, where it has no Ethernet header */
 };
 
 #define VLAN_ID_MASK 0x0fff
@@ -45,7 +46,7 @@ static __always_inline int is_vlan(__be16 ethertype)
 
 static __always_inline void set_zone(struct packet *p)
 {
-	p->key.pad = 0;
+	p->key.netns = config.netns;
 	p->key.zone = config.vlan_zones ? p->vlan : 0;
 }
 

@@ -100,27 +100,38 @@ static __always_inline int parse_ipv6(void *frame, void *header, void *end, stru
 	return 1;
 }
 
+/* Returns what is behind the link layer's header and its EtherType, or 0 if that cannot be read. */
+static __always_inline void *parse_link(void *frame, void *end, struct packet *p, __be16 *ethertype)
+{
+	struct ethhdr *eth = frame;
+	struct vlan_tag *tag = (void *)(eth + 1);
+
+	if (config.link_layer == LINK_NONE) {
+		*ethertype = p->ethertype;
+		return frame;
+	}
+	if ((void *)(eth + 1) > end)
+		return 0;
+	*ethertype = eth->h_proto;
+	if (!is_vlan(*ethertype))
+		return eth + 1;
+	if ((void *)(tag + 1) > end)
+		return 0;
+	*ethertype = tag->ethertype;
+	if (!p->vlan)
+		p->vlan = bpf_ntohs(tag->tci) & VLAN_ID_MASK;
+	return tag + 1;
+}
+
 /* Fills in p and returns 1, or leaves the frame to parse_deep and returns 0. A VLAN tag beside the frame is in p->vlan. */
 static __always_inline int parse_quick(void *frame, void *end, struct packet *p)
 {
-	struct ethhdr *eth = frame;
-	void *header = eth + 1;
 	__be16 ethertype;
+	void *header = parse_link(frame, end, p, &ethertype);
 	int taken = 0;
 
-	if (header > end)
+	if (!header)
 		return 0;
-	ethertype = eth->h_proto;
-	if (is_vlan(ethertype)) {
-		struct vlan_tag *tag = header;
-
-		header = tag + 1;
-		if (header > end)
-			return 0;
-		ethertype = tag->ethertype;
-		if (!p->vlan)
-			p->vlan = bpf_ntohs(tag->tci) & VLAN_ID_MASK;
-	}
 	p->tcp_flags = 0;
 	if (ethertype == bpf_htons(ETH_P_IP))
 		taken = parse_ipv4(frame, header, end, p);

@@ -46,8 +46,8 @@ type Agent struct {
 	stopping    atomic.Bool
 
 	kernel      *datapath.Datapath
-	host        *enrich.Host
 	attachments *attachments
+	namespaces  *namespaces
 	collector   *collect.Collector
 	deliverer   *deliver.Deliverer
 	server      *telemetry.Server
@@ -60,7 +60,7 @@ func Start(s config.Settings, build Build, stdout io.Writer, log *zap.Logger) (_
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{log: log, stopTimeout: s.StopTimeout, interfaces: len(interfaces), host: enrich.New(log)}
+	a := &Agent{log: log, stopTimeout: s.StopTimeout, interfaces: len(interfaces)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
@@ -68,10 +68,10 @@ func Start(s config.Settings, build Build, stdout io.Writer, log *zap.Logger) (_
 	}()
 	reg := prometheus.NewRegistry()
 	for _, step := range []func() error{
-		a.host.Refresh,
 		func() error { return a.listen(s, reg) },
 		func() error { return a.open(s, build, stdout, reg) },
 		func() error { return a.load(s, build, reg) },
+		func() error { return a.attachments.host.Refresh() },
 		func() error { return a.attachments.attachAll(interfaces) },
 	} {
 		if err := step(); err != nil {
@@ -111,10 +111,20 @@ func (a *Agent) load(s config.Settings, build Build, reg *prometheus.Registry) e
 	}); err != nil {
 		return err
 	}
-	if a.attachments, err = newAttachments(s.Interface, s.IngressHook, a.kernel, a.host, a.log, reg); err != nil {
+	node := new(enrich.Node)
+	if a.collector, err = collect.New(cfg, a.kernel, node, collect.SystemClock, a.deliverer.Add, reg); err != nil {
 		return err
 	}
-	if a.collector, err = collect.New(cfg, a.kernel, a.host, collect.SystemClock, a.deliverer.Add, reg); err != nil {
+	m, err := newMetrics(reg)
+	if err != nil {
+		return err
+	}
+	shared := attaching{
+		want: s.Interface, hook: s.IngressHook, kernel: a.kernel, node: node, log: a.log, metrics: m,
+	}
+	a.attachments = shared.in(0, "")
+	rest := max(s.TCPIdleTimeout, s.UDPIdleTimeout)
+	if a.namespaces, err = newNamespaces(s.Netns, shared, newNumbers(rest, a.collector.Swept)); err != nil {
 		return err
 	}
 	for _, c := range []prometheus.Collector{
@@ -199,7 +209,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	stopping, timeout := context.WithCancel(context.Background())
 	defer timeout()
 	defer context.AfterFunc(stopping, abandon)()
-	following := begin(func() error { return a.host.Run(serving) })
 	server := begin(func() error { return a.server.Run(serving) })
 	delivery := begin(func() error { return a.deliverer.Run(delivering) })
 
@@ -207,6 +216,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer context.AfterFunc(working, func() { time.AfterFunc(a.stopTimeout, timeout) })()
 	group.Go(func() error { return a.collector.Run(working) })
 	group.Go(func() error { return errors.Join(a.attachments.Run(working), a.attachments.detachAll()) })
+	group.Go(func() error { return a.namespaces.Run(working) })
 	group.Go(func() error {
 		select {
 		case <-working.Done():
@@ -221,7 +231,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.stopping.Store(true)
 	err = errors.Join(err, a.stop(stopping, delivery))
 	stopServing()
-	return errors.Join(err, server.wait(), following.wait(), a.kernel.Close())
+	return errors.Join(err, server.wait(), a.kernel.Close())
 }
 
 // stop follows the way of a packet, of which there are no more: what the map holds, then what the queue holds. It leaves
@@ -279,5 +289,9 @@ func (a *Agent) live() (bool, string) {
 // ready reports on attaching and on delivery.
 func (a *Agent) ready() []telemetry.Check {
 	ok, reason := a.deliverer.Status()
-	return append(a.attachments.checks(), telemetry.Check{Name: "deliver", OK: ok, Detail: reason})
+	list := append(a.attachments.checks(), a.namespaces.checks()...)
+	if len(list) == 0 {
+		list = append(list, telemetry.Check{Name: "attach", Detail: "no interface is attached"})
+	}
+	return append(list, telemetry.Check{Name: "deliver", OK: ok, Detail: reason})
 }

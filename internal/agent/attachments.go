@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
 
@@ -21,65 +19,62 @@ import (
 	"weir/internal/telemetry"
 )
 
-// attachments holds the programs on the interfaces, from attach to detach, and follows interfaces that come and go.
+// attachments holds the programs on the interfaces of one network namespace, from attach to detach, and follows interfaces
+// that come and go. All calls but of checks are made on threads inside the namespace.
 type attachments struct {
-	want   config.Interfaces
-	hook   config.IngressHook
-	kernel *datapath.Datapath
-	host   *enrich.Host
-	log    *zap.Logger
-
-	attached *prometheus.GaugeVec // by hook and mode
-	lost     prometheus.Counter
-	failed   prometheus.Counter
+	attaching
+	netns   uint8  // its number
+	name    string // what it is called; "" is the agent's own
+	host    *enrich.Host
+	log     *zap.Logger
+	checked time.Time // when the attachments were last looked after
 
 	mu      sync.Mutex
 	current map[int][]*datapath.Attachment // by interface index
 	refused map[int]time.Time              // when attaching failed, by interface index
 }
 
-// retryAfter is how soon an interface is tried again that could not be attached: the tries must not keep a node busy.
-const retryAfter = time.Minute
+// attaching is what the attachments of all namespaces share.
+type attaching struct {
+	want    config.Interfaces
+	hook    config.IngressHook
+	kernel  *datapath.Datapath
+	node    *enrich.Node
+	log     *zap.Logger
+	metrics *metrics
+}
 
-func newAttachments(want config.Interfaces, hook config.IngressHook, kernel *datapath.Datapath, host *enrich.Host,
-	log *zap.Logger, reg prometheus.Registerer,
-) (*attachments, error) {
-	a := &attachments{
-		want:   want,
-		hook:   hook,
-		kernel: kernel,
-		host:   host,
-		log:    log,
-		attached: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "weir_attached_interfaces",
-			Help: "Interfaces that a program is attached to, by hook and by how it is attached.",
-		}, []string{"hook", "mode"}),
-		lost: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "weir_interfaces_lost_total",
-			Help: "Interfaces that went away while a program was attached to them.",
-		}),
-		failed: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "weir_attach_failures_total",
-			Help: "Tries to attach to an interface that appeared, in vain.",
-		}),
-		current: map[int][]*datapath.Attachment{},
-		refused: map[int]time.Time{},
+const (
+	// retryAfter is how soon an interface is tried again that could not be attached: the tries must not keep a node busy.
+	retryAfter = time.Minute
+	// checkAfter is how soon the attachments are looked after again. Two that remove each other's must not keep a node
+	// busy either.
+	checkAfter = 10 * time.Second
+)
+
+var sides = []datapath.Side{datapath.Egress, datapath.Ingress} // this order: XDP can reset a link
+
+// in returns the attachments of a namespace, none yet.
+func (a attaching) in(netns uint8, name string) *attachments {
+	log := a.log
+	if name != "" {
+		log = log.With(zap.String("netns", name))
 	}
-	for _, side := range []datapath.Side{datapath.Ingress, datapath.Egress} {
-		for _, mode := range datapath.Modes() {
-			a.attached.WithLabelValues(string(side), string(mode)).Set(0)
-		}
+	host := enrich.New(name)
+	a.node.Set(netns, host)
+	return &attachments{
+		attaching: a,
+		netns:     netns,
+		name:      name,
+		host:      host,
+		log:       log,
+		current:   map[int][]*datapath.Attachment{},
+		refused:   map[int]time.Time{},
 	}
-	for _, collector := range []prometheus.Collector{a.attached, a.lost, a.failed} {
-		if err := reg.Register(collector); err != nil {
-			return nil, fmt.Errorf("register the attachments' metrics: %w", err)
-		}
-	}
-	return a, nil
 }
 
 // attachAll attaches to both sides of every interface. If one fails, none stays attached.
-func (a *attachments) attachAll(interfaces []net.Interface) error {
+func (a *attachments) attachAll(interfaces []datapath.Interface) error {
 	for _, ifi := range interfaces {
 		if err := a.attach(ifi); err != nil {
 			return errors.Join(err, a.detachAll())
@@ -88,33 +83,36 @@ func (a *attachments) attachAll(interfaces []net.Interface) error {
 	return nil
 }
 
-func (a *attachments) attach(ifi net.Interface) error {
+// attach attaches to the sides of an interface where nothing is.
+func (a *attachments) attach(ifi datapath.Interface) error {
+	ifi.Netns = a.netns
 	a.host.Name(uint32(ifi.Index), ifi.Name)
-	// Egress first: it has no side effects, where XDP can reset a link.
-	egress, err := a.kernel.AttachEgress(ifi)
-	if err != nil {
-		return err
+	for _, side := range sides {
+		if a.attachedTo(ifi.Index, side) {
+			continue
+		}
+		at, err := a.kernel.Attach(ifi, side, datapath.IngressHook(a.hook))
+		if err != nil {
+			return err
+		}
+		a.add(at)
 	}
-	a.add(egress)
-	ingress, err := a.kernel.AttachIngress(ifi, datapath.IngressHook(a.hook))
-	if err != nil {
-		return err
-	}
-	a.add(ingress)
 	return nil
+}
+
+func (a *attachments) attachedTo(index int, side datapath.Side) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.ContainsFunc(a.current[index], func(at *datapath.Attachment) bool { return at.Side == side })
 }
 
 func (a *attachments) add(at *datapath.Attachment) {
 	a.mu.Lock()
 	a.current[at.Interface.Index] = append(a.current[at.Interface.Index], at)
-	a.gauge(at).Inc()
+	a.metrics.count(at, 1)
 	a.mu.Unlock()
 	a.log.Info("attached", zap.String("interface", at.Interface.Name), zap.String("hook", string(at.Side)),
 		zap.String("mode", string(at.Mode)), zap.String("why", at.Why))
-}
-
-func (a *attachments) gauge(at *datapath.Attachment) prometheus.Gauge {
-	return a.attached.WithLabelValues(string(at.Side), string(at.Mode))
 }
 
 // detachAll detaches everything, whatever fails on the way.
@@ -132,16 +130,16 @@ func (a *attachments) detachAll() error {
 func (a *attachments) detach(index int) error {
 	var errs []error
 	for _, at := range a.current[index] {
-		a.gauge(at).Dec()
+		a.metrics.count(at, -1)
 		errs = append(errs, at.Close())
 	}
 	delete(a.current, index)
 	return errors.Join(errs...)
 }
 
-// Run follows interfaces that come, go and change their names, until ctx ends.
+// Run follows interfaces that come, go and change their names, and the namespace's addresses, until ctx ends.
 func (a *attachments) Run(ctx context.Context) error {
-	groups := []uint{netwatch.Links}
+	groups := []uint{netwatch.Links, netwatch.IPv4Addresses, netwatch.IPv6Addresses}
 	if a.want.Mode == config.InterfacesAuto {
 		groups = append(groups, netwatch.IPv4Routes, netwatch.IPv6Routes)
 	}
@@ -149,6 +147,9 @@ func (a *attachments) Run(ctx context.Context) error {
 }
 
 func (a *attachments) relist() error {
+	if err := a.host.Refresh(); err != nil {
+		return err
+	}
 	links, err := netwatch.Whole(netlink.LinkList)
 	if err != nil {
 		return fmt.Errorf("list the interfaces: %w", err)
@@ -158,14 +159,18 @@ func (a *attachments) relist() error {
 		names[l.Attrs().Index] = l.Attrs().Name
 	}
 	a.update(names)
+	if time.Since(a.checked) >= checkAfter {
+		a.check()
+		a.checked = time.Now()
+	}
 	for _, ifi := range a.fresh() {
 		if err := a.attach(ifi); err != nil {
-			a.failed.Inc()
+			a.metrics.failed.Inc()
 			a.mu.Lock()
 			err = errors.Join(err, a.detach(ifi.Index))
 			a.refused[ifi.Index] = time.Now()
 			a.mu.Unlock()
-			a.log.Warn("an interface appeared and cannot be attached", zap.String("interface", ifi.Name), zap.Error(err))
+			a.log.Warn("an interface cannot be attached", zap.String("interface", ifi.Name), zap.Error(err))
 		}
 	}
 	return nil
@@ -180,7 +185,7 @@ func (a *attachments) update(names map[int]string) {
 		name, there := names[index]
 		switch {
 		case !there:
-			a.lost.Inc()
+			a.metrics.lost.Inc()
 			err := a.detach(index)
 			a.log.Warn("an interface went away", zap.String("interface", list[0].Interface.Name),
 				zap.Int("interfaces_left", len(a.current)), zap.NamedError("detach", err))
@@ -193,8 +198,38 @@ func (a *attachments) update(names map[int]string) {
 	}
 }
 
-// fresh returns the interfaces that are wanted and not attached. That some pattern has none now is no error.
-func (a *attachments) fresh() (list []net.Interface) {
+// check drops the attachments that somebody else removed, so that they are made again.
+func (a *attachments) check() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for index, list := range a.current {
+		left := slices.DeleteFunc(list, a.removed)
+		if len(left) == 0 {
+			delete(a.current, index)
+		} else {
+			a.current[index] = left
+		}
+	}
+}
+
+func (a *attachments) removed(at *datapath.Attachment) bool {
+	held, err := at.Held()
+	if err != nil {
+		a.log.Warn("an attachment cannot be looked after", zap.Error(err))
+	}
+	if held || err != nil {
+		return false
+	}
+	a.metrics.removed.Inc()
+	a.metrics.count(at, -1)
+	err = at.Close()
+	a.log.Warn("somebody removed weir's program", zap.String("interface", at.Interface.Name),
+		zap.String("hook", string(at.Side)), zap.String("mode", string(at.Mode)), zap.NamedError("detach", err))
+	return true
+}
+
+// fresh returns the interfaces that are wanted and not attached on both sides. That some pattern has none now is no error.
+func (a *attachments) fresh() (list []datapath.Interface) {
 	wants := []config.Interfaces{a.want}
 	if a.want.Mode == config.InterfacesNamed {
 		wants = nil
@@ -210,9 +245,8 @@ func (a *attachments) fresh() (list []net.Interface) {
 			a.log.Debug("no interface to attach", zap.Error(err))
 		}
 		for _, ifi := range found {
-			known := slices.ContainsFunc(list, func(other net.Interface) bool { return other.Index == ifi.Index })
-			_, attached := a.current[ifi.Index]
-			if !attached && !known && time.Since(a.refused[ifi.Index]) > retryAfter {
+			known := slices.ContainsFunc(list, func(other datapath.Interface) bool { return other.Index == ifi.Index })
+			if len(a.current[ifi.Index]) < len(sides) && !known && time.Since(a.refused[ifi.Index]) > retryAfter {
 				list = append(list, ifi)
 			}
 		}
@@ -220,18 +254,18 @@ func (a *attachments) fresh() (list []net.Interface) {
 	return list
 }
 
-// checks reports each attachment. Without any, weir counts nothing.
-func (a *attachments) checks() []telemetry.Check {
+// checks reports each attachment.
+func (a *attachments) checks() (list []telemetry.Check) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.current) == 0 {
-		return []telemetry.Check{{Name: "attach", Detail: "no interface is attached"}}
+	where := ""
+	if a.name != "" {
+		where = fmt.Sprintf(" in %q", a.name)
 	}
-	var list []telemetry.Check
 	for _, index := range slices.Sorted(maps.Keys(a.current)) {
 		for _, at := range a.current[index] {
 			list = append(list, telemetry.Check{
-				Name:   fmt.Sprintf("attach %q %s", at.Interface.Name, at.Side),
+				Name:   fmt.Sprintf("attach %q %s%s", at.Interface.Name, at.Side, where),
 				OK:     true,
 				Detail: fmt.Sprintf("%s: %q", at.Mode, at.Why),
 			})

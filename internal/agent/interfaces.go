@@ -3,7 +3,6 @@ package agent
 import (
 	"errors"
 	"fmt"
-	"net"
 	"path"
 	"slices"
 	"strings"
@@ -12,19 +11,27 @@ import (
 	"golang.org/x/sys/unix"
 
 	"weir/internal/config"
+	"weir/internal/datapath"
 	"weir/internal/netwatch"
 )
 
 // loopbackType is ARPHRD_LOOPBACK as netlink names it; ethernetType is ARPHRD_ETHER. Both kinds of frames start with an
-// Ethernet header, which is what the kernel side reads.
+// Ethernet header.
 const (
 	loopbackType = "loopback"
 	ethernetType = "ether"
 )
 
+// bareTypes are the kinds, as netlink names them, whose frames start with the header of IP: of tun, WireGuard and xfrm
+// devices ("none"), PPP, mobile modems, and of tunnels that carry IP.
+var bareTypes = []string{
+	"none", "ppp", fmt.Sprintf("unknown%d", unix.ARPHRD_RAWIP),
+	"ipip", "tunnel6", "sit", "gre", fmt.Sprintf("unknown%d", unix.ARPHRD_IP6GRE),
+}
+
 // findInterfaces returns the interfaces that the setting means, by index. Every name and every glob must find at least
 // one, and the error says which interfaces there are.
-func findInterfaces(want config.Interfaces) ([]net.Interface, error) {
+func findInterfaces(want config.Interfaces) ([]datapath.Interface, error) {
 	links, err := netwatch.Whole(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list the interfaces: %w", err)
@@ -63,7 +70,7 @@ func defaultRouteLinks(links []netlink.Link) ([]netlink.Link, error) {
 	found := filter(links, func(l netlink.Link) bool { return indexes[l.Attrs().Index] && usable(l) == nil })
 	if len(found) == 0 {
 		could := filter(links, func(l netlink.Link) bool { return usable(l) == nil })
-		return nil, fmt.Errorf("interface auto: no Ethernet interface has a default route: name one of %s", names(could))
+		return nil, fmt.Errorf("interface auto: no interface that weir can read has a default route: name one of %s", names(could))
 	}
 	return found, nil
 }
@@ -83,7 +90,7 @@ func everyLink(links []netlink.Link) ([]netlink.Link, error) {
 		return l.Attrs().EncapType != loopbackType && usable(l) == nil
 	})
 	if len(found) == 0 {
-		return nil, errors.New("interface all: there is no Ethernet interface but loopback")
+		return nil, errors.New("interface all: there is none that weir can read but loopback")
 	}
 	return found, nil
 }
@@ -98,36 +105,39 @@ func matchingLinks(links []netlink.Link, patterns []string) ([]netlink.Link, err
 		if len(matched) == 0 {
 			return nil, fmt.Errorf("interface %q: there is none; there are %s", pattern, names(links))
 		}
-		for _, l := range matched {
-			if err := usable(l); err != nil {
-				return nil, fmt.Errorf("interface %q: %w", l.Attrs().Name, err)
-			}
+		// What a glob matches by accident must not stand in the way of the rest.
+		fit := filter(matched, func(l netlink.Link) bool { return usable(l) == nil })
+		if len(fit) == 0 {
+			return nil, fmt.Errorf("interface %q: %w", matched[0].Attrs().Name, usable(matched[0]))
 		}
-		found = append(found, matched...)
+		found = append(found, fit...)
 	}
 	return found, nil
 }
 
 // usable says why the kernel side could not read an interface's frames.
 func usable(l netlink.Link) error {
-	if kind := l.Attrs().EncapType; kind != ethernetType && kind != loopbackType {
-		return fmt.Errorf("its link type is %s, not Ethernet", kind)
+	if kind := l.Attrs().EncapType; kind != ethernetType && kind != loopbackType && !bare(l) {
+		return fmt.Errorf("its link type is %s, neither Ethernet nor IP", kind)
 	}
 	return nil
 }
+
+// bare says whether the frames of an interface have no link layer header.
+func bare(l netlink.Link) bool { return slices.Contains(bareTypes, l.Attrs().EncapType) }
 
 func filter(links []netlink.Link, keep func(netlink.Link) bool) []netlink.Link {
 	return slices.DeleteFunc(slices.Clone(links), func(l netlink.Link) bool { return !keep(l) })
 }
 
 // toInterfaces sorts by index and leaves out what several patterns matched.
-func toInterfaces(links []netlink.Link) []net.Interface {
-	list := make([]net.Interface, 0, len(links))
+func toInterfaces(links []netlink.Link) []datapath.Interface {
+	list := make([]datapath.Interface, 0, len(links))
 	for _, l := range links {
-		list = append(list, net.Interface{Index: l.Attrs().Index, Name: l.Attrs().Name, MTU: l.Attrs().MTU})
+		list = append(list, datapath.Interface{Index: l.Attrs().Index, Name: l.Attrs().Name, Bare: bare(l)})
 	}
-	slices.SortFunc(list, func(a, b net.Interface) int { return a.Index - b.Index })
-	return slices.CompactFunc(list, func(a, b net.Interface) bool { return a.Index == b.Index })
+	slices.SortFunc(list, func(a, b datapath.Interface) int { return a.Index - b.Index })
+	return slices.CompactFunc(list, func(a, b datapath.Interface) bool { return a.Index == b.Index })
 }
 
 func names(links []netlink.Link) string {

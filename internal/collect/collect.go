@@ -41,8 +41,9 @@ type Kernel interface {
 
 // Host knows what the records do not say.
 type Host interface {
-	Local(netip.Addr) bool
-	InterfaceName(ifindex uint32) string
+	Local(netns uint8, addr netip.Addr) bool
+	InterfaceName(netns uint8, ifindex uint32) string
+	NamespaceName(netns uint8) string
 }
 
 // Clock reads the kernel's monotonic clock, in nanoseconds, and the wall clock, at one moment.
@@ -76,7 +77,8 @@ type Collector struct {
 	reverse      flow.Counts
 	books        flow.Audit
 	audit        atomic.Pointer[flow.Audit]
-	worked       atomic.Int64 // Unix time, nanoseconds, of the last look or event
+	swept        atomic.Pointer[time.Time] // when the last whole walk of the map began
+	worked       atomic.Int64              // Unix time, nanoseconds, of the last look or event
 }
 
 // New returns a Collector that passes its events to emit, one at a time. emit must not keep the event.
@@ -93,11 +95,16 @@ func New(cfg Config, kernel Kernel, host Host, clock Clock, emit func(*flow.Even
 		id:     flow.EventID{Instance: rand.Uint64()},
 	}
 	c.audit.Store(&flow.Audit{})
+	c.swept.Store(&time.Time{})
 	return c, nil
 }
 
 // Audit returns the books as of the last whole sweep. It may be called from any goroutine.
 func (c *Collector) Audit() flow.Audit { return *c.audit.Load() }
+
+// Swept returns when the last sweep began that came through, and all of whose events have been passed on; the zero time
+// before the first.
+func (c *Collector) Swept() time.Time { return *c.swept.Load() }
 
 // LastWork returns when the collector last looked for work, or passed an event on: a while ago means that it hangs.
 func (c *Collector) LastWork() time.Time { return time.Unix(0, c.worked.Load()) }
@@ -199,6 +206,7 @@ func (c *Collector) sweep(ctx context.Context, walk func() (flow.Resident, bool,
 			return err
 		}
 		if whole {
+			c.swept.Store(&start)
 			return c.balance(&before, resident)
 		}
 		if read == 0 {

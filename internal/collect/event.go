@@ -27,7 +27,7 @@ func (c *Collector) direction(r *flow.Record, i int) {
 	half := &r.Halves[i]
 	e := c.event(r, i)
 	e.Start, e.End = c.wall(half.FirstNs), c.wall(half.LastNs)
-	e.Interface = c.host.InterfaceName(half.IfIndex)
+	e.Interface = c.host.InterfaceName(r.Key.Netns, half.IfIndex)
 	c.send(e)
 }
 
@@ -46,26 +46,27 @@ func (c *Collector) connection(r *flow.Record, i int) {
 		first, last = min(first, back.FirstNs), max(last, back.LastNs)
 	}
 	e.Start, e.End = c.wall(first), c.wall(last)
-	e.Interface = c.host.InterfaceName(ifindex)
+	e.Interface = c.host.InterfaceName(r.Key.Netns, ifindex)
 	c.send(e)
 }
 
 // event fills in what both shapes share, with end i as the source. There is one event at a time, so it is always the
 // same.
 func (c *Collector) event(r *flow.Record, i int) *flow.Event {
-	src, dst := r.Key.Ends[i], r.Key.Ends[1-i]
+	src, dst, netns := r.Key.Ends[i], r.Key.Ends[1-i], r.Key.Netns
 	half := &r.Halves[i]
 	c.next = flow.Event{
 		Src:          src,
 		Dst:          dst,
 		Protocol:     r.Key.Protocol,
-		Direction:    flow.DirectionOf(c.host.Local(src.Addr()), c.host.Local(dst.Addr())),
+		Direction:    flow.DirectionOf(c.host.Local(netns, src.Addr()), c.host.Local(netns, dst.Addr())),
 		Hostname:     c.cfg.Hostname,
 		Counts:       flow.Counts{Packets: half.Packets, Bytes: half.Bytes, TCPFlags: half.TCPFlags},
 		EndReason:    r.EndReason,
 		Initiator:    opened(r.Initiator, i),
 		SamplingRate: c.cfg.SamplingRate,
 		VLAN:         r.VLAN,
+		Netns:        c.host.NamespaceName(netns),
 	}
 	if t := r.Tunnel; t != nil {
 		c.next.TunnelKind, c.next.TunnelID = t.Kind, t.ID

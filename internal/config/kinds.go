@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -31,6 +32,7 @@ func kinds() []kong.Option {
 		ofType(oneOf(zapcore.DebugLevel, zapcore.InfoLevel, zapcore.WarnLevel, zapcore.ErrorLevel)),
 		ofType(oneOf(LogAuto, LogConsole, LogJSON)),
 		ofType(free(`auto, all, or names and globs, comma-separated, each name at most 15 bytes and without "/"`, parseInterfaces)),
+		ofType(free("absolute paths or globs, comma-separated", parsePaths)),
 		ofType(free("stdout, file:PATH, or an http:// or https:// URL with a host", parseEndpoint)),
 		kong.NamedMapper("hostname", free("a host name of at most 253 letters, digits, dots, hyphens and underscores", parseHostname)),
 		kong.NamedMapper("listen", free("HOST:PORT with a port from 0 to 65535", parseListen)),
@@ -145,6 +147,17 @@ func parseByteSize(text string) (ByteSize, bool) {
 	}
 	size := n * factor
 	return ByteSize(size), err == nil && size/factor == n
+}
+
+func parsePaths(text string) (Paths, bool) {
+	paths := strings.Split(text, ",")
+	for i := range paths {
+		paths[i] = strings.TrimSpace(paths[i])
+		if _, err := filepath.Match(paths[i], ""); err != nil || !filepath.IsAbs(paths[i]) {
+			return nil, false
+		}
+	}
+	return paths, true
 }
 
 func parseHostname(text string) (string, bool) {

@@ -16,6 +16,7 @@ import (
 // in kebab case.
 type Settings struct {
 	Interface   Interfaces  `group:"Capture" var:"AGENT_INTERFACE" default:"auto" help:"Interfaces to watch, now and when they appear: auto is those of the default routes, all is every one but loopback."`
+	Netns       Paths       `group:"Capture" var:"AGENT_NETNS" help:"Network namespaces whose interfaces are watched too, now and when they appear, by paths such as /run/netns/*; events name them. AGENT_INTERFACE is about each of them by itself. It takes CAP_SYS_ADMIN."`
 	IngressHook IngressHook `group:"Capture" var:"AGENT_INGRESS_HOOK" default:"auto" help:"Where arriving packets are counted: auto is native XDP on hardware, else TCX, else clsact; tc is the last two. With xdp or xdp-generic, an offloaded super-packet that a virtual interface hands over whole counts as one."`
 	Sampling    uint32      `group:"Capture" var:"AGENT_SAMPLING" default:"1" min:"1" max:"1000000" help:"One in so many packets is counted, at random; events carry the rate, and their counts are of the packets that were."`
 	Zones       Zones       `group:"Capture" var:"AGENT_ZONES" default:"none" help:"vlan keeps connections apart that are equal but for their VLAN, and events name it. Of an interface and the VLANs on it, watch one only."`
@@ -41,6 +42,9 @@ type Settings struct {
 	LogLevel    zapcore.Level `group:"Operation" var:"AGENT_LOG_LEVEL" default:"info" help:"The least severe messages that are logged."`
 	LogFormat   LogFormat     `group:"Operation" var:"AGENT_LOG_FORMAT" default:"auto" help:"How messages are logged: auto is console on a terminal, json elsewhere."`
 }
+
+// Paths are absolute paths, or globs of them (path/filepath.Match).
+type Paths []string
 
 // IngressHook is where packets that arrive are counted.
 type IngressHook string

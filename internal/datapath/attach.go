@@ -3,12 +3,10 @@ package datapath
 import (
 	"errors"
 	"fmt"
-	"net"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // IngressHook is the setting that says where ingress is counted.
@@ -23,6 +21,18 @@ const (
 	IngressXDPGeneric IngressHook = "xdp-generic"
 	IngressTC         IngressHook = "tc"
 )
+
+// Interface is what to attach to, in the network namespace of the calling thread.
+type Interface struct {
+	Index int
+	Name  string
+	// Netns is the number that flows of the interface's network namespace carry; 0 is the agent's own.
+	Netns uint8
+	// Bare says that frames begin with the network layer's header, without one of Ethernet.
+	Bare bool
+}
+
+func (i Interface) variant() variant { return variant{netns: i.Netns, bare: i.Bare} }
 
 // Side says which way the packets go that an attachment counts.
 type Side string
@@ -49,17 +59,35 @@ func Modes() []Mode { return []Mode{ModeXDP, ModeXDPGeneric, ModeTCX, ModeClsact
 
 // Attachment is one program on one side of an interface.
 type Attachment struct {
-	Interface net.Interface
+	Interface Interface
 	Side      Side
 	Mode      Mode
 	Why       string // why this mode: what was asked for, or what the better ones answered
+	// Refused is why not XDP, where auto would have taken it; else "".
+	Refused Refusal
 
-	detach func() error
+	hold hold
+}
+
+// hold is the kernel's side of an attachment.
+type hold interface {
+	// Held says whether the program is still attached. On an interface that is gone it is not.
+	Held() (bool, error)
+	Close() error
+}
+
+// Held says whether the program is still attached: others may have removed it, or the whole interface.
+func (a *Attachment) Held() (bool, error) {
+	held, err := a.hold.Held()
+	if err != nil {
+		return false, fmt.Errorf("look after %s on %q %s: %w", a.Mode, a.Interface.Name, a.Side, err)
+	}
+	return held, nil
 }
 
 // Close detaches the program. An interface that is gone took its programs with it: that is no error.
 func (a *Attachment) Close() error {
-	if err := a.detach(); err != nil {
+	if err := a.hold.Close(); err != nil {
 		return fmt.Errorf("detach %s from %q %s: %w", a.Mode, a.Interface.Name, a.Side, err)
 	}
 	return nil
@@ -68,14 +96,22 @@ func (a *Attachment) Close() error {
 // way is one mechanism to try.
 type way struct {
 	mode   Mode
-	attach func() (detach func() error, err error)
+	attach func() (hold, error)
 }
 
-// AttachIngress has the packets counted that the interface receives. The error says what each mechanism answered.
-func (d *Datapath) AttachIngress(ifi net.Interface, hook IngressHook) (*Attachment, error) {
-	xdp := way{ModeXDP, func() (func() error, error) { return d.attachXDP(ifi, link.XDPDriverMode) }}
-	generic := way{ModeXDPGeneric, func() (func() error, error) { return d.attachXDP(ifi, link.XDPGenericMode) }}
-	tc := d.tcWays(ifi, Ingress)
+// Attach has the packets counted on one side of an interface; the hook is about ingress. The error says what each mechanism
+// answered.
+func (d *Datapath) Attach(ifi Interface, side Side, hook IngressHook) (*Attachment, error) {
+	progs, err := d.setAt(ifi.variant())
+	if err != nil {
+		return nil, fmt.Errorf("attach to %q %s: %w", ifi.Name, side, err)
+	}
+	if side == Egress {
+		return attachFirst(ifi, Egress, d.tcWays(ifi, Egress, progs.tcEgress))
+	}
+	xdp := way{ModeXDP, func() (hold, error) { return attachXDP(ifi, progs.xdp, link.XDPDriverMode) }}
+	generic := way{ModeXDPGeneric, func() (hold, error) { return attachXDP(ifi, progs.xdp, link.XDPGenericMode) }}
+	tc := d.tcWays(ifi, Ingress, progs.tcIngress)
 	switch hook {
 	case IngressXDP:
 		return insist(ifi, xdp)
@@ -89,7 +125,7 @@ func (d *Datapath) AttachIngress(ifi net.Interface, hook IngressHook) (*Attachme
 }
 
 // insist tries the one way that was asked for.
-func insist(ifi net.Interface, w way) (*Attachment, error) {
+func insist(ifi Interface, w way) (*Attachment, error) {
 	at, err := attachFirst(ifi, Ingress, []way{w})
 	if err != nil {
 		return nil, fmt.Errorf("%w (the ingress hook auto takes what works)", err)
@@ -99,80 +135,84 @@ func insist(ifi net.Interface, w way) (*Attachment, error) {
 
 // onHardware refuses a way to interfaces that are made by software, of which netlink knows the kind, and where VLANs are
 // kept apart: network cards take the tag out before XDP, and tell only tc of it.
-func (d *Datapath) onHardware(ifi net.Interface, w way) way {
-	return way{w.mode, func() (func() error, error) {
-		if d.vlans {
-			return nil, errors.New("not by itself where VLANs are kept apart")
+func (d *Datapath) onHardware(ifi Interface, w way) way {
+	return way{w.mode, func() (hold, error) {
+		if d.cfg.VLANZones {
+			return nil, &refused{RefusedZones, errors.New("not by itself where VLANs are kept apart")}
 		}
 		l, err := netlink.LinkByIndex(ifi.Index)
 		if err != nil {
 			return nil, fmt.Errorf("find the interface's kind: %w", err)
 		}
 		if kind := l.Type(); kind != "device" {
-			return nil, fmt.Errorf("not by itself on a virtual interface (%s)", kind)
+			return nil, &refused{RefusedVirtual, fmt.Errorf("not by itself on a virtual interface (%s)", kind)}
 		}
 		return w.attach()
 	}}
 }
 
-// AttachEgress has the packets counted that the interface sends.
-func (d *Datapath) AttachEgress(ifi net.Interface) (*Attachment, error) {
-	return attachFirst(ifi, Egress, d.tcWays(ifi, Egress))
-}
-
 // attachFirst takes the first way that works, and remembers why the ones before it did not.
-func attachFirst(ifi net.Interface, side Side, ways []way) (*Attachment, error) {
-	why := "as set"
+func attachFirst(ifi Interface, side Side, ways []way) (*Attachment, error) {
+	at := &Attachment{Interface: ifi, Side: side, Why: "as set"}
 	if len(ways) > 1 {
-		why = "first choice"
+		at.Why = "first choice"
 	}
 	var refusals []error
 	for _, w := range ways {
-		detach, err := w.attach()
+		held, err := w.attach()
 		if err == nil {
 			if len(refusals) > 0 {
-				why = errors.Join(refusals...).Error()
+				at.Why = errors.Join(refusals...).Error()
 			}
-			return &Attachment{Interface: ifi, Side: side, Mode: w.mode, Why: why, detach: detach}, nil
+			at.Mode, at.hold = w.mode, held
+			return at, nil
+		}
+		if w.mode == ModeXDP {
+			at.Refused = refusalOf(err)
 		}
 		refusals = append(refusals, fmt.Errorf("%s: %w", w.mode, err))
 	}
 	return nil, fmt.Errorf("attach to %q %s: %w", ifi.Name, side, errors.Join(refusals...))
 }
 
-var errNoXDPFragments = errors.New("this kernel has no XDP with fragments (Linux 5.18)")
-
-func (d *Datapath) attachXDP(ifi net.Interface, flags link.XDPAttachFlags) (func() error, error) {
-	if d.xdp == nil {
-		return nil, errNoXDPFragments
-	}
-	l, err := link.AttachXDP(link.XDPOptions{Program: d.xdp, Interface: ifi.Index, Flags: flags})
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return nil, fmt.Errorf("not in this driver, or not with its present settings: %w", err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return l.Close, nil
-}
-
 // tcWays are TCX (Linux 6.6), and clsact for the kernels before it.
-func (d *Datapath) tcWays(ifi net.Interface, side Side) []way {
-	prog, attachType := d.coll.Programs[kernelProgTcIngress], ebpf.AttachTCXIngress
-	if side == Egress {
-		prog, attachType = d.coll.Programs[kernelProgTcEgress], ebpf.AttachTCXEgress
-	}
+func (d *Datapath) tcWays(ifi Interface, side Side, prog *ebpf.Program) []way {
+	hook := map[Side]ebpf.AttachType{Ingress: ebpf.AttachTCXIngress, Egress: ebpf.AttachTCXEgress}[side]
 	return []way{
-		{ModeTCX, func() (func() error, error) {
+		{ModeTCX, func() (hold, error) {
 			// At the head: a program before weir that redirects would hide packets from it.
 			l, err := link.AttachTCX(link.TCXOptions{
-				Program: prog, Interface: ifi.Index, Attach: attachType, Anchor: link.Head(),
+				Program: prog, Interface: ifi.Index, Attach: hook, Anchor: link.Head(),
 			})
 			if err != nil {
 				return nil, err
 			}
-			return l.Close, nil
+			return tcxLink{l}, nil
 		}},
-		{ModeClsact, func() (func() error, error) { return d.qdiscs.attach(ifi.Index, side, prog) }},
+		{ModeClsact, func() (hold, error) {
+			return d.qdiscs.attach(qdisc{ifi.Netns, ifi.Index}, side, prog)
+		}},
 	}
+}
+
+// tcxLink and xdpLink detach when they are closed. Of a link that was detached the kernel says that it has no interface.
+type (
+	tcxLink struct{ link.Link }
+	xdpLink struct{ link.Link }
+)
+
+func (l tcxLink) Held() (bool, error) {
+	info, err := l.Info()
+	if err != nil {
+		return false, err
+	}
+	return info.TCX().Ifindex != 0, nil
+}
+
+func (l xdpLink) Held() (bool, error) {
+	info, err := l.Info()
+	if err != nil {
+		return false, err
+	}
+	return info.XDP().Ifindex != 0, nil
 }

@@ -2,35 +2,44 @@ package datapath
 
 import (
 	"errors"
-	"net"
-	"slices"
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"weir/internal/testnet"
 )
 
 // TestAttachIngress counts packets through every mechanism, and leaves nothing behind.
 func TestAttachIngress(t *testing.T) {
+	tc := tcMode(t)
+	tcWhy := "first choice"
+	if tc == ModeClsact {
+		tcWhy = "tcx: "
+	}
 	for _, row := range []struct {
-		hook IngressHook
-		mode Mode
-		seen string
-		why  string
+		hook    IngressHook
+		mode    Mode
+		seen    string
+		why     string // how it begins
+		refused Refusal
 	}{
-		{IngressAuto, ModeTCX, "tc_ingress", "xdp: not by itself on a virtual interface (veth)"},
-		{IngressXDP, ModeXDP, "xdp_ingress", "as set"},
-		{IngressXDPGeneric, ModeXDPGeneric, "xdp_ingress", "as set"},
-		{IngressTC, ModeTCX, "tc_ingress", "first choice"},
+		{IngressAuto, tc, "tc_ingress", "xdp: not by itself on a virtual interface (veth)", RefusedVirtual},
+		{IngressXDP, ModeXDP, "xdp_ingress", "as set", ""},
+		{IngressXDPGeneric, ModeXDPGeneric, "xdp_ingress", "as set", ""},
+		{IngressTC, tc, "tc_ingress", tcWhy, ""},
 	} {
 		t.Run(string(row.hook), func(t *testing.T) {
 			k := newKernel(t, 1024)
 			out, in := veth(t)
 			at := k.attach(t, in, row.hook)
-			if at.Mode != row.mode || at.Side != Ingress || at.Why != row.why {
-				t.Errorf("attached as %s on %s because %q, want %s because %q", at.Mode, at.Side, at.Why, row.mode, row.why)
+			if at.Mode != row.mode || at.Side != Ingress || !strings.HasPrefix(at.Why, row.why) || at.Refused != row.refused {
+				t.Errorf("attached as %s on %s because %q (%q), want %s because %q (%q)",
+					at.Mode, at.Side, at.Why, at.Refused, row.mode, row.why, row.refused)
 			}
 			out.Send(t, testnet.UDP("10.0.0.1:1", "10.0.0.2:2", 10).Bytes())
 			testnet.Eventually(t, "the packet is counted", func() bool { return k.ledger(t).Seen[row.seen].Packets == 1 })
@@ -38,37 +47,138 @@ func TestAttachIngress(t *testing.T) {
 	}
 }
 
-// TestAttachRefused names the interface and what the mechanism answered.
-func TestAttachRefused(t *testing.T) {
+// foreignXDP attaches somebody else's XDP program, as `ip link set xdp` does, and returns its id.
+func foreignXDP(t *testing.T, l *testnet.Link) uint32 {
+	t.Helper()
+	program := newProgram(t, ebpf.XDP, asm.Mov.Imm(asm.R0, xdpPass), asm.Return())
+	named, err := l.Namespace.Netlink.LinkByIndex(l.Index)
+	if err == nil {
+		err = l.Namespace.Do(func() error { return netlink.LinkSetXdpFd(named, program.FD()) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return xdpOn(t, l)
+}
+
+func xdpOn(t *testing.T, l *testnet.Link) uint32 {
+	t.Helper()
+	named, err := l.Namespace.Netlink.LinkByIndex(l.Index)
+	if err != nil || named.Attrs().Xdp == nil {
+		t.Fatalf("no XDP program on %s: %v", l.Name, err)
+	}
+	return named.Attrs().Xdp.ProgId
+}
+
+func newProgram(t testing.TB, kind ebpf.ProgramType, instructions ...asm.Instruction) *ebpf.Program {
+	t.Helper()
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: kind, License: "GPL", Instructions: instructions})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { program.Close() })
+	return program
+}
+
+// TestXDPRefused: where XDP cannot be, an attachment that insists on it fails, and one that does not goes to tc. Both say
+// why.
+func TestXDPRefused(t *testing.T) {
 	k := newKernel(t, 1024)
-	_, in := veth(t)
-	other := newKernel(t, 1024)
-	other.attach(t, in, IngressXDP) // somebody's XDP program
-	err := in.Namespace.Do(func() error {
-		_, err := k.AttachIngress(netInterface(in), IngressXDP)
-		return err
-	})
-	if err == nil || !strings.Contains(err.Error(), `"in" ingress: xdp:`) || !strings.Contains(err.Error(), "busy") {
-		t.Errorf("error %v, want one that names the interface, the mechanism and the cause", err)
+	foreign := func(t *testing.T) (*testnet.Link, Interface) {
+		_, in := veth(t)
+		id := foreignXDP(t, in)
+		t.Cleanup(func() {
+			if now := xdpOn(t, in); now != id {
+				t.Errorf("the foreign program %d has become %d", id, now)
+			}
+		})
+		return in, onLink(in)
+	}
+	queues := func(t *testing.T) (*testnet.Link, Interface) {
+		_, in := testnet.Veth(t,
+			testnet.End{Namespace: testnet.NewNamespace(t), Name: "out", Queues: 2},
+			testnet.End{Namespace: testnet.NewNamespace(t), Name: "in"})
+		return in, onLink(in)
+	}
+	bridge := func(t *testing.T) (*testnet.Link, Interface) {
+		n := testnet.NewNamespace(t)
+		br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br"}}
+		if err := n.Netlink.LinkAdd(br); err != nil {
+			t.Fatal(err)
+		}
+		l := &testnet.Link{Namespace: n, Name: "br", Index: br.Index}
+		return l, onLink(l)
+	}
+	bare := func(t *testing.T) (*testnet.Link, Interface) {
+		tun := testnet.NewTun(t, testnet.NewNamespace(t), "tun", "10.0.0.1/24")
+		return tun.Link, Interface{Index: tun.Index, Name: tun.Name, Bare: true}
+	}
+	for _, row := range []struct {
+		name string
+		make func(*testing.T) (*testnet.Link, Interface)
+		kind Refusal
+		text string
+	}{
+		{"foreign program", foreign, RefusedForeign, "another XDP program is attached, and stays: "},
+		{"fewer queues than the peer", queues, RefusedSettings, "the driver refuses its MTU, queues or offloads: "},
+		{"no native XDP", bridge, RefusedDriver, "not in this driver, or not with its present settings: "},
+		{"no link layer", bare, RefusedBare, "not on an interface without Ethernet headers"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			l, ifi := row.make(t)
+			err := l.Namespace.Do(func() error {
+				_, err := k.Attach(ifi, Ingress, IngressXDP)
+				return err
+			})
+			want := `attach to "` + l.Name + `" ingress: xdp: ` + row.text
+			if err == nil || !strings.HasPrefix(err.Error(), want) || refusalOf(err) != row.kind {
+				t.Errorf("error %v of kind %s, want one like %q of kind %s", err, refusalOf(err), want, row.kind)
+			}
+			progs, err := k.setAt(ifi.variant())
+			if err != nil {
+				t.Fatal(err)
+			}
+			// What auto does on hardware, which there is none of here.
+			var at *Attachment
+			err = l.Namespace.Do(func() (err error) {
+				xdp := way{ModeXDP, func() (hold, error) { return attachXDP(ifi, progs.xdp, link.XDPDriverMode) }}
+				at, err = attachFirst(ifi, Ingress, append([]way{xdp}, k.tcWays(ifi, Ingress, progs.tcIngress)...))
+				return errors.Join(err, at.Close())
+			})
+			if err != nil || at.Mode != tcMode(t) || at.Refused != row.kind || !strings.HasPrefix(at.Why, "xdp: "+row.text) {
+				t.Errorf("attached %+v, %v, want %s because of %s", at, err, tcMode(t), row.kind)
+			}
+		})
+	}
+}
+
+// TestExplainXDP sorts what drivers answer to an MTU, which no driver here minds, and the rest.
+func TestExplainXDP(t *testing.T) {
+	for errno, want := range map[unix.Errno]Refusal{
+		unix.EBUSY: RefusedForeign, unix.EEXIST: RefusedForeign, unix.EOPNOTSUPP: RefusedDriver,
+		unix.EINVAL: RefusedSettings, unix.ERANGE: RefusedSettings, unix.EMSGSIZE: RefusedSettings,
+		unix.ENOSPC: RefusedSettings, unix.ENOMEM: RefusedOther, unix.EPERM: RefusedOther,
+	} {
+		if err := explainXDP(errno); refusalOf(err) != want || !errors.Is(err, errno) {
+			t.Errorf("%v: %v of kind %s, want %s", errno, err, refusalOf(err), want)
+		}
 	}
 }
 
 // TestAttachFirst takes the first way that works, and says why not the ones before it.
 func TestAttachFirst(t *testing.T) {
-	detached := false
 	refuse := func(mode Mode, why string) way {
-		return way{mode, func() (func() error, error) { return nil, errors.New(why) }}
+		return way{mode, func() (hold, error) { return nil, errors.New(why) }}
 	}
-	accept := func(mode Mode) way {
-		return way{mode, func() (func() error, error) { return func() error { detached = true; return nil }, nil }}
-	}
-	ifi := net.Interface{Name: "eth0"}
+	held := &fakeHold{}
+	accept := func(mode Mode) way { return way{mode, func() (hold, error) { return held, nil }} }
+	ifi := Interface{Name: "eth0"}
 	at, err := attachFirst(ifi, Ingress, []way{refuse(ModeXDP, "busy"), accept(ModeTCX), accept(ModeClsact)})
 	if err != nil || at.Mode != ModeTCX || at.Why != "xdp: busy" {
 		t.Errorf("attached %+v, %v, want tcx because xdp is busy", at, err)
 	}
-	if err := at.Close(); err != nil || !detached {
-		t.Errorf("detached %t, %v", detached, err)
+	if err := at.Close(); err != nil || !held.closed {
+		t.Errorf("detached %t, %v", held.closed, err)
 	}
 	_, err = attachFirst(ifi, Egress, []way{refuse(ModeTCX, "too old"), refuse(ModeClsact, "no such device")})
 	if want := `attach to "eth0" egress: tcx: too old` + "\nclsact: no such device"; err == nil || err.Error() != want {
@@ -76,101 +186,100 @@ func TestAttachFirst(t *testing.T) {
 	}
 }
 
-// TestClsact counts both sides through filters, and removes the qdisc only if weir made it.
-func TestClsact(t *testing.T) {
-	for _, foreign := range []bool{false, true} {
-		k := newKernel(t, 1024)
-		out, in := veth(t)
-		inside := func(fn func() error) {
-			t.Helper()
-			if err := in.Namespace.Do(fn); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if foreign {
-			inside(func() error { return netlink.QdiscAdd(clsact(in.Index)) })
-		}
-		var detach []func() error
-		for side, prog := range map[Side]string{Ingress: kernelProgTcIngress, Egress: kernelProgTcEgress} {
-			inside(func() error {
-				d, err := k.qdiscs.attach(in.Index, side, k.coll.Programs[prog])
-				detach = append(detach, d)
-				return err
-			})
-		}
-		frame := testnet.UDP("10.0.0.1:1", "10.0.0.2:2", 10).Bytes()
-		out.Send(t, frame)
-		in.Send(t, frame)
-		testnet.Eventually(t, "both packets are seen", func() bool {
-			l := k.ledger(t)
-			return l.Seen["tc_ingress"].Packets == 1 && l.Seen["tc_egress"].Packets == 1
-		})
-		for _, d := range detach {
-			inside(d)
-		}
-		inside(func() error {
-			link, err := netlink.LinkByIndex(in.Index)
-			if err != nil {
-				return err
-			}
-			qdiscs, err := netlink.QdiscList(link)
-			left := 0
-			for _, q := range qdiscs {
-				if q.Type() == "clsact" {
-					left++
+type fakeHold struct{ closed bool }
+
+func (f *fakeHold) Held() (bool, error) { return !f.closed, nil }
+func (f *fakeHold) Close() error        { f.closed = true; return nil }
+
+// TestHeld: an attachment says when somebody else has removed it, and can be made again.
+func TestHeld(t *testing.T) {
+	k := newKernel(t, 1024)
+	for _, row := range []struct {
+		hook IngressHook
+		mode Mode
+	}{{IngressXDP, ModeXDP}, {IngressTC, tcMode(t)}} {
+		_, in := veth(t)
+		for range 2 {
+			at := k.attach(t, in, row.hook)
+			check := func(want bool) {
+				t.Helper()
+				err := in.Namespace.Do(func() error {
+					held, err := at.Held()
+					if held != want {
+						t.Errorf("%s: held %t, want %t", at.Mode, held, want)
+					}
+					return err
+				})
+				if err != nil {
+					t.Error(err)
 				}
 			}
-			if want := map[bool]int{false: 0, true: 1}[foreign]; left != want {
-				t.Errorf("made by somebody else %t: %d clsact qdiscs left, want %d", foreign, left, want)
-			}
-			return err
-		})
+			check(true)
+			in.Namespace.Do(func() error { remove(t, at); return nil })
+			check(false)
+		}
 	}
 }
 
-// TestClsactAfterAKill replaces the filter that a killed weir left, and leaves the filters of others alone.
-func TestClsactAfterAKill(t *testing.T) {
-	k, killed := newKernel(t, 1024), newKernel(t, 1024)
-	_, in := veth(t)
-	err := in.Namespace.Do(func() error {
-		if _, err := killed.qdiscs.attach(in.Index, Ingress, killed.coll.Programs[kernelProgTcIngress]); err != nil {
-			return err
-		}
-		foreign := newFilter(in.Index, Ingress, killed.coll.Programs[kernelProgTcIngress])
-		foreign.Name, foreign.Handle = "foreign", 1<<20
-		if err := netlink.FilterAdd(foreign); err != nil {
-			return err
-		}
-		detach, err := k.qdiscs.attach(in.Index, Ingress, k.coll.Programs[kernelProgTcIngress])
-		if err != nil {
-			return err
-		}
-		for _, want := range [][]string{{"foreign", "weir"}, {"foreign"}} {
-			if got := filterNames(t, in); !slices.Equal(got, want) {
-				t.Errorf("filters %v, want %v", got, want)
-			}
-			if err := detach(); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func filterNames(t *testing.T, l *testnet.Link) (names []string) {
+// remove takes an attachment away as others would: `bpftool link detach`, `tc qdisc del`.
+func remove(t *testing.T, at *Attachment) {
 	t.Helper()
-	filters, err := l.Namespace.Netlink.FilterList(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: l.Index}}, parent(Ingress))
+	var err error
+	switch held := at.hold.(type) {
+	case tcxLink:
+		err = held.Detach()
+	case xdpLink:
+		err = held.Detach()
+	case filterHold:
+		err = netlink.QdiscDel(clsact(held.on.ifindex))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range filters {
-		names = append(names, f.(*netlink.BpfFilter).Name)
+}
+
+// TestBeforeARedirect: weir counts every packet that a program behind it redirects, whichever was there first.
+func TestBeforeARedirect(t *testing.T) {
+	if tcMode(t) != ModeTCX {
+		t.Log("this kernel has no order of programs to test")
+		return
 	}
-	slices.Sort(names)
-	return names
+	const packets = 10
+	for _, weirFirst := range []bool{true, false} {
+		k := newKernel(t, 1024)
+		out, in := veth(t)
+		// return bpf_redirect(ifindex, BPF_F_INGRESS), into nowhere: the interface is itself.
+		redirect := newProgram(t, ebpf.SchedCLS,
+			asm.Mov.Imm(asm.R1, int32(in.Index)), asm.Mov.Imm(asm.R2, 0), asm.FnRedirect.Call(), asm.Return())
+		steps := []func(){
+			func() { k.attach(t, in, IngressTC) },
+			func() {
+				err := in.Namespace.Do(func() error {
+					l, err := link.AttachTCX(link.TCXOptions{Program: redirect, Interface: in.Index, Attach: ebpf.AttachTCXIngress})
+					if err == nil {
+						t.Cleanup(func() { l.Close() })
+					}
+					return err
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			},
+		}
+		if !weirFirst {
+			steps[0], steps[1] = steps[1], steps[0]
+		}
+		for _, step := range steps {
+			step()
+		}
+		for range packets {
+			out.Send(t, testnet.UDP("10.0.0.1:1", "10.0.0.2:2", 10).Bytes())
+		}
+		testnet.Eventually(t, "all come back redirected", func() bool { return out.Counters(t).RxPackets == packets })
+		if seen := k.ledger(t).Seen["tc_ingress"].Packets; seen != packets {
+			t.Errorf("weir first %t: %d packets seen of %d that were redirected", weirFirst, seen, packets)
+		}
+	}
 }
 
 // TestDetachFromLostInterface is no error.
@@ -178,14 +287,11 @@ func TestDetachFromLostInterface(t *testing.T) {
 	k := newKernel(t, 1024)
 	_, in := veth(t)
 	k.attach(t, in, IngressAuto)
-	k.attach(t, in, IngressTC) // a second program, as on egress
-	err := in.Namespace.Do(func() error {
-		link, err := netlink.LinkByIndex(in.Index)
-		if err != nil {
-			return err
-		}
-		return netlink.LinkDel(link)
-	})
+	k.attachTo(t, in, onLink(in), Egress, IngressAuto)
+	named, err := in.Namespace.Netlink.LinkByIndex(in.Index)
+	if err == nil {
+		err = in.Namespace.Netlink.LinkDel(named)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,16 +39,15 @@ type Config struct {
 
 // Datapath is the loaded kernel side. Its methods may be called from several goroutines.
 type Datapath struct {
-	maxFlows uint32
-	vlans    bool // kept apart
-	zones    *zones
-	coll     *ebpf.Collection
-	xdp      *ebpf.Program // nil where the kernel has no XDP with fragments
-	records  *ringbuf.Reader
-	closed   *ringbuf.Reader
+	cfg     Config
+	zones   *zones
+	coll    *ebpf.Collection
+	records *ringbuf.Reader
+	closed  *ringbuf.Reader
 
 	handover sync.Mutex // sweep and take write the same counters: one at a time
 
+	sets   sets
 	qdiscs qdiscs
 }
 
@@ -62,17 +61,14 @@ func Load(cfg Config) (*Datapath, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the kernel object: %w", err)
 	}
-	if err := configure(spec, cfg); err != nil {
+	if err := configure(spec, cfg, variant{}); err != nil {
 		return nil, err
-	}
-	if !haveXDPFragments() {
-		delete(spec.Programs, kernelProgXdpIngress)
 	}
 	coll, err := ebpf.NewCollection(spec)
 	if err != nil {
 		return nil, fmt.Errorf("load the kernel programs: %w", cfg.explain(err))
 	}
-	d := &Datapath{maxFlows: cfg.MaxFlows, vlans: cfg.VLANZones, coll: coll, xdp: coll.Programs[kernelProgXdpIngress]}
+	d := &Datapath{cfg: cfg, coll: coll}
 	if d.records, err = ringbuf.NewReader(coll.Maps[kernelMapRecords]); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the ring of records: %w", err), d.Close())
 	}
@@ -85,8 +81,11 @@ func Load(cfg Config) (*Datapath, error) {
 	return d, nil
 }
 
-// configure is the only place where the kernel object is changed before it is loaded.
-func configure(spec *ebpf.CollectionSpec, cfg Config) error {
+// configure is the only place where the kernel object is changed before it is loaded, for interfaces of one kind.
+func configure(spec *ebpf.CollectionSpec, cfg Config, at variant) error {
+	if !haveXDPFragments() {
+		delete(spec.Programs, kernelProgXdpIngress)
+	}
 	spec.Maps[kernelMapFlows].MaxEntries = cfg.MaxFlows
 	spec.Maps[kernelMapRecords].MaxEntries = recordsRingBytes
 	spec.Maps[kernelMapClosed].MaxEntries = closedRingBytes
@@ -95,6 +94,10 @@ func configure(spec *ebpf.CollectionSpec, cfg Config) error {
 		VxlanPort:  swapPort(cfg.port(flow.TunnelVXLAN)),
 		GenevePort: swapPort(cfg.port(flow.TunnelGeneve)),
 		GtpuPort:   swapPort(cfg.port(flow.TunnelGTPU)),
+		Netns:      uint32(at.netns),
+	}
+	if at.bare {
+		settings.LinkLayer = uint32(kernelLinkLayerLINK_NONE)
 	}
 	if cfg.VLANZones {
 		settings.VlanZones = 1
@@ -127,12 +130,13 @@ func (d *Datapath) Close() error {
 			errs = append(errs, ring.Close())
 		}
 	}
+	d.sets.close()
 	d.coll.Close()
 	return errors.Join(errs...)
 }
 
 // Capacity returns how many connections the map was made for.
-func (d *Datapath) Capacity() uint32 { return d.maxFlows }
+func (d *Datapath) Capacity() uint32 { return d.cfg.MaxFlows }
 
 // ObjectHash identifies the kernel object: the SHA-256 of its bytes, in hex.
 func ObjectHash() string {

@@ -3,11 +3,11 @@ package datapath
 import (
 	"errors"
 	"maps"
-	"net"
 	"net/netip"
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"weir/internal/flow"
@@ -69,15 +69,15 @@ func veth(t testing.TB) (out, in *testnet.Link) {
 // attach attaches the ingress side to a link until the test ends.
 func (k kernel) attach(t testing.TB, l *testnet.Link, hook IngressHook) *Attachment {
 	t.Helper()
-	return k.attachWith(t, l, func() (*Attachment, error) { return k.AttachIngress(netInterface(l), hook) })
+	return k.attachTo(t, l, onLink(l), Ingress, hook)
 }
 
-// attachWith attaches in a link's namespace, until the test ends.
-func (k kernel) attachWith(t testing.TB, l *testnet.Link, attach func() (*Attachment, error)) *Attachment {
+// attachTo attaches in a link's namespace, until the test ends.
+func (k kernel) attachTo(t testing.TB, l *testnet.Link, ifi Interface, side Side, hook IngressHook) *Attachment {
 	t.Helper()
 	var at *Attachment
 	err := l.Namespace.Do(func() (err error) {
-		at, err = attach()
+		at, err = k.Attach(ifi, side, hook)
 		return err
 	})
 	if err != nil {
@@ -91,7 +91,16 @@ func (k kernel) attachWith(t testing.TB, l *testnet.Link, attach func() (*Attach
 	return at
 }
 
-func netInterface(l *testnet.Link) net.Interface { return net.Interface{Index: l.Index, Name: l.Name} }
+func onLink(l *testnet.Link) Interface { return Interface{Index: l.Index, Name: l.Name} }
+
+// tcMode is what the kernel has for tc.
+func tcMode(t testing.TB) Mode {
+	t.Helper()
+	if _, err := link.QueryPrograms(link.QueryOptions{Target: 1, Attach: ebpf.AttachTCXIngress}); err != nil {
+		return ModeClsact
+	}
+	return ModeTCX
+}
 
 // run passes a frame through the program of a hook, and fails the test unless the verdict is to pass it on, unchanged.
 func (k kernel) run(t testing.TB, hook string, frame []byte, meta *skb) {

@@ -27,7 +27,7 @@ type kernelDatagram struct {
 	Id       uint32
 	Zone     uint16
 	Protocol uint8
-	Pad      uint8
+	Netns    uint8
 }
 
 type kernelDatagramFlow struct {
@@ -74,7 +74,7 @@ type kernelFlowKey struct {
 	Addr     [2][16]uint8
 	Port     [2]uint16
 	Protocol uint8
-	Pad      uint8
+	Netns    uint8
 	Zone     uint16
 }
 
@@ -142,6 +142,13 @@ type kernelLedgerPage struct {
 	ZonesFull   uint64
 }
 
+type kernelLinkLayer uint32
+
+const (
+	kernelLinkLayerLINK_ETHERNET kernelLinkLayer = 0
+	kernelLinkLayerLINK_NONE     kernelLinkLayer = 1
+)
+
 type kernelRecord struct {
 	_        structs.HostLayout
 	Key      kernelFlowKey
@@ -159,6 +166,8 @@ type kernelSettings struct {
 	GenevePort uint16
 	GtpuPort   uint16
 	Pad        uint16
+	Netns      uint32
+	LinkLayer  uint32
 }
 
 type kernelSweepArgs struct {

@@ -31,7 +31,7 @@ func decodeRecord(raw *kernelRecord, rec *flow.Record) {
 }
 
 func decodeKey(raw *kernelFlowKey) flow.Key {
-	key := flow.Key{Protocol: raw.Protocol, Zone: raw.Zone}
+	key := flow.Key{Protocol: raw.Protocol, Zone: raw.Zone, Netns: raw.Netns}
 	for i := range key.Ends {
 		key.Ends[i] = netip.AddrPortFrom(netip.AddrFrom16(raw.Addr[i]).Unmap(), swapPort(raw.Port[i]))
 	}
@@ -39,7 +39,7 @@ func decodeKey(raw *kernelFlowKey) flow.Key {
 }
 
 func encodeKey(key *flow.Key) kernelFlowKey {
-	raw := kernelFlowKey{Protocol: key.Protocol, Zone: key.Zone}
+	raw := kernelFlowKey{Protocol: key.Protocol, Zone: key.Zone, Netns: key.Netns}
 	for i, end := range key.Ends {
 		raw.Addr[i], raw.Port[i] = end.Addr().As16(), swapPort(end.Port())
 	}

@@ -53,5 +53,5 @@ func onIngress(hook IngressHook) func(kernel, *testing.T, *testnet.Link, *testne
 }
 
 func onEgress(k kernel, t *testing.T, out, _ *testnet.Link) {
-	k.attachWith(t, out, func() (*Attachment, error) { return k.AttachEgress(netInterface(out)) })
+	k.attachTo(t, out, onLink(out), Egress, IngressAuto)
 }

@@ -1,9 +1,8 @@
-// Package enrich knows what the kernel's records do not say: which addresses are this host's, and what its interfaces
-// are called.
+// Package enrich knows what the kernel's records do not say: which addresses are this host's, and what its interfaces and
+// their network namespaces are called.
 package enrich
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -11,23 +10,23 @@ import (
 	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
-	"go.uber.org/zap"
 
 	"weir/internal/netwatch"
 )
 
-// Host knows this host's addresses and interfaces. Its lookups take no lock and may be made from any goroutine.
+// Host knows the addresses and interfaces of one network namespace. Its lookups take no lock and may be made from any
+// goroutine.
 type Host struct {
-	log       *zap.Logger
+	netns     string
 	addresses atomic.Pointer[map[netip.Addr]struct{}]
 
 	naming sync.Mutex
 	names  atomic.Pointer[map[uint32]string]
 }
 
-// New returns a Host that knows nothing yet.
-func New(log *zap.Logger) *Host {
-	h := &Host{log: log}
+// New returns a Host that knows nothing yet but what its namespace is called: "" for the agent's own.
+func New(netns string) *Host {
+	h := &Host{netns: netns}
 	h.addresses.Store(&map[netip.Addr]struct{}{})
 	h.names.Store(&map[uint32]string{})
 	return h
@@ -51,7 +50,7 @@ func (h *Host) Name(ifindex uint32, name string) {
 	h.names.Store(&names)
 }
 
-// Refresh lists the host's addresses anew.
+// Refresh lists the host's addresses anew: those of the calling thread's network namespace.
 func (h *Host) Refresh() error {
 	list, err := netwatch.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
@@ -65,9 +64,4 @@ func (h *Host) Refresh() error {
 	}
 	h.addresses.Store(&local)
 	return nil
-}
-
-// Run keeps the addresses current until ctx ends.
-func (h *Host) Run(ctx context.Context) error {
-	return netwatch.Run(ctx, h.log, h.Refresh, netwatch.IPv4Addresses, netwatch.IPv6Addresses)
 }

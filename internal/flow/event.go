@@ -23,6 +23,7 @@ type Event struct {
 	Initiator    Opened
 	SamplingRate uint32 // one in so many packets was counted; 1 is all of them
 	VLAN         uint16 // id of the outermost tag, where VLANs are kept apart; else 0
+	Netns        string // name of the network namespace, "" for the agent's own
 
 	// What the connection was found in, with TunnelNone for nothing. The outer addresses are those that Src and Dst are
 	// behind.

@@ -11,6 +11,7 @@ type Key struct {
 	Ends     [2]netip.AddrPort
 	Protocol uint8  // IANA protocol number
 	Zone     uint16 // 0, or the kernel side's number for what keeps equal 5-tuples of separate networks apart
+	Netns    uint8  // number of the network namespace: 0 is the agent's own
 }
 
 // Half holds what one direction of a connection counted since the last hand-over. Half i of a Record was sent by

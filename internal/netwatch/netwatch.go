@@ -28,12 +28,13 @@ const (
 const (
 	settle = 100 * time.Millisecond // changes come in bursts: one call serves all that come within this time
 	retry  = time.Second            // between a failure and the next try
+	idle   = 10 * time.Second       // without a change; not everything is announced
 
 	listings = 10 // tries of Whole
 )
 
-// Run calls refresh at once and after every change in one of the groups, until ctx ends. Errors of refresh and of
-// netlink are logged, and all is tried again: netlink drops a listener that falls behind.
+// Run calls refresh at once, after every change in one of the groups, and after 10 s without, until ctx ends. Errors of
+// refresh and of netlink are logged, and all is tried again: netlink drops a listener that falls behind.
 func Run(ctx context.Context, log *zap.Logger, refresh func() error, groups ...uint) error {
 	for ctx.Err() == nil {
 		if err := follow(ctx, refresh, groups); err != nil {
@@ -44,7 +45,7 @@ func Run(ctx context.Context, log *zap.Logger, refresh func() error, groups ...u
 	return nil
 }
 
-// follow refreshes after every change until ctx ends (nil) or something fails.
+// follow refreshes as Run says until ctx ends (nil) or something fails.
 func follow(ctx context.Context, refresh func() error, groups []uint) error {
 	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, groups...)
 	if err != nil {
@@ -89,7 +90,8 @@ func say(changed chan<- struct{}) {
 	}
 }
 
-// refreshAfter refreshes at once, and again when what was said to have changed has settled, until ctx ends.
+// refreshAfter refreshes at once, and again when what was said to have changed has settled, or nothing was for long, until
+// ctx ends.
 func refreshAfter(ctx context.Context, refresh func() error, changed <-chan struct{}, failed <-chan error) error {
 	for ctx.Err() == nil {
 		if err := refresh(); err != nil {
@@ -101,6 +103,7 @@ func refreshAfter(ctx context.Context, refresh func() error, changed <-chan stru
 			return fmt.Errorf("receive changes: %w", err)
 		case <-changed:
 			pause(ctx, settle)
+		case <-time.After(idle):
 		}
 		select {
 		case <-changed: // meanwhile: the refresh to come will see it

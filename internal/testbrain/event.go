@@ -35,6 +35,7 @@ type Event struct {
 	Initiator          *bool
 	CommunityID        string
 	SamplingRate       int64
+	Netns              string
 	ReversePacketCount *int64
 	ReverseByteCount   *int64
 	ReverseTCPFlags    *uint16
@@ -83,6 +84,7 @@ var fields = []field{
 	{"initiator", "bool", false, func(e *Event) any { return &e.Initiator }},
 	{"community_id", "string", false, func(e *Event) any { return &e.CommunityID }},
 	{"sampling_rate", "int", false, func(e *Event) any { return &e.SamplingRate }},
+	{"netns", "string", false, func(e *Event) any { return &e.Netns }},
 	{"reverse_packet_count", "int", false, func(e *Event) any { return &e.ReversePacketCount }},
 	{"reverse_byte_count", "int", false, func(e *Event) any { return &e.ReverseByteCount }},
 	{"reverse_tcp_flags", "int", false, func(e *Event) any { return &e.ReverseTCPFlags }},

@@ -1,0 +1,194 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"weir/internal/netns"
+	"weir/internal/telemetry"
+)
+
+// scanEvery is how often the paths of the namespaces are looked up: what is in /proc does not announce itself.
+const scanEvery = 2 * time.Second
+
+// namespaces watches the interfaces of other network namespaces, and follows namespaces that come and go.
+type namespaces struct {
+	attaching
+	patterns []string
+	own      netns.ID
+	numbers  *numbers
+	refused  map[netns.ID]time.Time
+	trouble  string // what was wrong with the paths at the last look
+
+	mu      sync.Mutex // for readers beside Run
+	watched map[netns.ID]*watched
+}
+
+// watched is a namespace with a thread inside that attaches and detaches.
+type watched struct {
+	path        string
+	number      uint8
+	attachments *attachments
+	stop        context.CancelFunc
+	ended       chan struct{}
+	err         error // once ended is closed
+}
+
+// newNamespaces fails if a path leads to no namespace, or if weir may not enter one.
+func newNamespaces(patterns []string, a attaching, n *numbers) (*namespaces, error) {
+	own, err := netns.Own()
+	if err != nil {
+		return nil, err
+	}
+	s := &namespaces{
+		attaching: a, patterns: patterns, own: own, numbers: n,
+		refused: map[netns.ID]time.Time{}, watched: map[netns.ID]*watched{},
+	}
+	if len(patterns) == 0 {
+		return s, nil
+	}
+	if _, err := s.find(); err != nil {
+		return nil, err
+	}
+	return s, netns.Permitted()
+}
+
+// find returns the namespaces that the patterns lead to, but for the agent's own, each by the first path to it.
+func (s *namespaces) find() (map[netns.ID]netns.Found, error) {
+	all := map[netns.ID]netns.Found{}
+	var errs []error
+	for _, pattern := range s.patterns {
+		list, err := netns.Find(pattern)
+		errs = append(errs, err)
+		for _, found := range list {
+			if _, known := all[found.ID]; !known && found.ID != s.own {
+				all[found.ID] = found
+			}
+		}
+	}
+	return all, errors.Join(errs...)
+}
+
+// Run watches until ctx ends, and then detaches everywhere.
+func (s *namespaces) Run(ctx context.Context) error {
+	if len(s.patterns) == 0 {
+		return nil
+	}
+	ticker := time.NewTicker(scanEvery)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		s.scan(ctx)
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		}
+	}
+	var errs []error
+	for id := range s.watched { // all are stopping already
+		errs = append(errs, s.leave(id))
+	}
+	return errors.Join(errs...)
+}
+
+// scan leaves the namespaces that no path leads to any more, and enters new ones.
+func (s *namespaces) scan(ctx context.Context) {
+	all, err := s.find()
+	s.report(err)
+	maps.DeleteFunc(s.refused, func(id netns.ID, _ time.Time) bool { _, there := all[id]; return !there })
+	for id, w := range s.watched {
+		if _, there := all[id]; !there {
+			err := s.leave(id)
+			s.log.Info("a network namespace went away", zap.String("netns", w.attachments.name), zap.Error(err))
+			continue
+		}
+		select {
+		case <-w.ended:
+			s.refuse(all[id], s.leave(id))
+		default:
+		}
+	}
+	for id, found := range all {
+		if _, known := s.watched[id]; known || time.Since(s.refused[id]) <= retryAfter {
+			continue
+		}
+		if err := s.enter(ctx, found); err != nil {
+			s.refuse(found, err)
+		}
+	}
+}
+
+// report logs what is wrong with the paths, once.
+func (s *namespaces) report(err error) {
+	trouble := fmt.Sprint(err)
+	if err != nil && trouble != s.trouble {
+		s.log.Warn("network namespaces cannot be found", zap.Error(err))
+	}
+	s.trouble = trouble
+}
+
+func (s *namespaces) refuse(found netns.Found, err error) {
+	s.refused[found.ID] = time.Now()
+	s.metrics.namespacesFailed.Inc()
+	s.log.Warn("a network namespace cannot be watched", zap.String("netns", found.Name()), zap.Error(err))
+}
+
+var errNumbers = errors.New("255 are watched, or were until a moment ago, which is as many as weir can tell apart")
+
+func (s *namespaces) enter(ctx context.Context, found netns.Found) error {
+	namespace, err := netns.Open(found)
+	if err != nil {
+		return err
+	}
+	number, ok := s.numbers.take()
+	if !ok {
+		return errors.Join(errNumbers, namespace.Close())
+	}
+	ctx, stop := context.WithCancel(ctx)
+	w := &watched{
+		path: found.Path, number: number, attachments: s.in(number, found.Name()), stop: stop, ended: make(chan struct{}),
+	}
+	s.mu.Lock()
+	s.watched[found.ID] = w
+	s.mu.Unlock()
+	s.metrics.namespaces.Inc()
+	s.log.Info("watching a network namespace", zap.String("netns", w.attachments.name), zap.String("path", w.path))
+	go func() {
+		defer close(w.ended)
+		err := namespace.Do(func() error { return errors.Join(w.attachments.Run(ctx), w.attachments.detachAll()) })
+		w.err = errors.Join(err, namespace.Close())
+	}()
+	return nil
+}
+
+// leave detaches everything in a namespace and forgets it. Flows that carry its number are handed over later.
+func (s *namespaces) leave(id netns.ID) error {
+	w := s.watched[id]
+	w.stop()
+	<-w.ended
+	s.kernel.Forget(w.number)
+	s.numbers.giveBack(w.number)
+	s.metrics.namespaces.Dec()
+	s.mu.Lock()
+	delete(s.watched, id)
+	s.mu.Unlock()
+	return w.err
+}
+
+// checks reports the attachments in every namespace, sorted.
+func (s *namespaces) checks() (list []telemetry.Check) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.watched {
+		list = append(list, w.attachments.checks()...)
+	}
+	slices.SortFunc(list, func(a, b telemetry.Check) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}

@@ -1,0 +1,131 @@
+package datapath
+
+import (
+	"net"
+	"testing"
+
+	"weir/internal/flow"
+	"weir/internal/testnet"
+)
+
+// TestNamespacesApart: equal packets of separate network namespaces are separate flows, fragments too, and a namespace that
+// is forgotten can be watched again.
+func TestNamespacesApart(t *testing.T) {
+	k := newKernel(t, 1024)
+	whole := [][]byte{testnet.UDP("10.0.0.1:1000", "10.0.0.2:53", 100).Bytes()}
+	fragments := testnet.UDP("10.0.0.1:1000", "10.0.0.2:53", 2000).Fragments(1000)
+	hooks := []IngressHook{IngressTC, IngressXDP}
+	for round, hook := range hooks {
+		var outs []*testnet.Link
+		for _, netns := range []uint8{0, 1, 255} {
+			out, in := veth(t)
+			ifi := onLink(in)
+			ifi.Netns = netns
+			k.attachTo(t, in, ifi, Ingress, hook)
+			outs = append(outs, out)
+		}
+		outs[0].Send(t, whole...)
+		outs[1].Send(t, append(whole, fragments...)...)
+		outs[2].Send(t, fragments[1:]...) // nobody there knows the ports
+		packets := uint64(1 + 1 + len(fragments) + len(fragments) - 1)
+		hookName := map[IngressHook]string{IngressTC: "tc_ingress", IngressXDP: "xdp_ingress"}[hook]
+		testnet.Eventually(t, "all are seen", func() bool { return k.ledger(t).Seen[hookName].Packets == packets })
+		records, _ := k.records(t, k.SweepOut)
+		got := map[flow.Key]uint64{}
+		for _, r := range records {
+			got[r.Key] += r.Halves[0].Packets + r.Halves[1].Packets
+		}
+		known, _ := key("10.0.0.1:1000", "10.0.0.2:53", udp)
+		unknown, _ := key("10.0.0.1:0", "10.0.0.2:0", udp)
+		in := func(k flow.Key, netns uint8) flow.Key { k.Netns = netns; return k }
+		want := map[flow.Key]uint64{
+			known: 1, in(known, 1): uint64(1 + len(fragments)), in(unknown, 255): uint64(len(fragments) - 1),
+		}
+		for key, n := range want {
+			if got[key] != n {
+				t.Errorf("round %d: %+v has %d packets, want %d", round, key, got[key], n)
+			}
+		}
+		if len(got) != len(want) {
+			t.Errorf("round %d: flows %v, want %v", round, got, want)
+		}
+		k.Forget(1)
+		k.Forget(255)
+		if n := len(k.sets.loaded); n != 0 {
+			t.Errorf("%d sets of programs are left of namespaces that were forgotten", n)
+		}
+	}
+}
+
+// TestBare counts what an interface without a link layer sends and receives: its bytes, as the interface does.
+func TestBare(t *testing.T) {
+	const ethernet = 14
+	k := newKernel(t, 1024)
+	tun := testnet.NewTun(t, testnet.NewNamespace(t), "tun", "10.0.0.1/24")
+	tun.AddRoute(t, "10.1.0.0/24", "10.0.0.1")
+	ifi := Interface{Index: tun.Index, Name: tun.Name, Bare: true}
+	k.attachTo(t, tun.Link, ifi, Ingress, IngressAuto)
+	k.attachTo(t, tun.Link, ifi, Egress, IngressAuto)
+
+	var received flow.Counter
+	for _, row := range []struct {
+		packet   testnet.Packet
+		src, dst string
+		protocol uint8
+	}{
+		{testnet.UDP("10.0.0.9:1000", "10.9.0.1:53", 100), "10.0.0.9:1000", "10.9.0.1:53", udp},
+		{testnet.TCP("[fd00::9]:1000", "[fd09::1]:53", testnet.ACK, 7), "[fd00::9]:1000", "[fd09::1]:53", tcp},
+		{testnet.UDP("10.0.0.9:1001", "10.9.0.1:53", 9).IPOptions(8), "10.0.0.9:1001", "10.9.0.1:53", udp},
+		{testnet.UDP("[fd00::9]:1001", "[fd09::1]:53", 9).Extension(testnet.HopByHop, 8), "[fd00::9]:1001", "[fd09::1]:53", udp},
+		{testnet.ICMP("10.0.0.9", "10.9.0.1", 8, 0, 56), "10.0.0.9:0", "10.9.0.1:2048", icmp},
+	} {
+		frame := row.packet.Bytes()[ethernet:]
+		tun.Receive(t, frame)
+		received.Packets++
+		received.Bytes += uint64(len(frame))
+		testnet.Eventually(t, "it is seen", func() bool { return k.ledger(t).Seen["tc_ingress"] == received })
+		records, _ := k.records(t, k.SweepOut)
+		if len(records) != 1 {
+			t.Fatalf("%s: %d records, want 1", row.src, len(records))
+		}
+		flags := uint16(0)
+		if row.protocol == tcp {
+			flags = 0x10
+		}
+		checkRecord(t, &records[0], row.src, row.dst, row.protocol, flow.Counter{Packets: 1, Bytes: uint64(len(frame))}, flags)
+	}
+	tun.Receive(t, []byte{0x45, 0, 0, 21}, []byte{0x60, 0, 0})
+	testnet.Eventually(t, "what is cut is seen", func() bool {
+		return k.ledger(t).Uncounted["truncated"] == flow.Counter{Packets: 2, Bytes: 7}
+	})
+
+	err := tun.Namespace.Do(func() error {
+		conn, err := net.Dial("udp", "10.1.0.1:53")
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_, err = conn.Write(make([]byte, 100))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := flow.Counter{Packets: 1, Bytes: 20 + 8 + 100}
+	testnet.Eventually(t, "what is sent is seen", func() bool { return k.ledger(t).Seen["tc_egress"] == sent })
+	if n := len(tun.Sent(t)); uint64(n) != sent.Bytes {
+		t.Errorf("a packet of %d bytes was sent, want %d", n, sent.Bytes)
+	}
+	l, c := k.ledger(t), tun.Counters(t)
+	for name, counts := range map[string][2]flow.Counter{
+		"sent":     {{Packets: c.TxPackets, Bytes: c.TxBytes}, l.Seen["tc_egress"]},
+		"received": {{Packets: c.RxPackets, Bytes: c.RxBytes}, l.Seen["tc_ingress"]},
+	} {
+		if counts[0] != counts[1] {
+			t.Errorf("%s: the interface counts %+v, weir %+v", name, counts[0], counts[1])
+		}
+	}
+	if got := k.ledger(t).Counted; got.Packets != received.Packets+sent.Packets || got.Bytes != received.Bytes+sent.Bytes {
+		t.Errorf("counted %+v, want %+v and %+v", got, received, sent)
+	}
+}
