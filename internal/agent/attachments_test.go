@@ -1,12 +1,13 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -26,7 +27,7 @@ import (
 type stand struct {
 	*attachments
 	namespace  *testnet.Namespace
-	interfaces []net.Interface
+	interfaces []datapath.Interface
 	reg        *prometheus.Registry
 	logs       *observer.ObservedLogs
 }
@@ -37,7 +38,7 @@ func newStand(t *testing.T) *stand {
 	beyond := testnet.NewNamespace(t)
 	for _, name := range []string{"a", "b"} {
 		l, _ := testnet.Veth(t, testnet.End{Namespace: s.namespace, Name: name}, testnet.End{Namespace: beyond, Name: name})
-		s.interfaces = append(s.interfaces, net.Interface{Index: l.Index, Name: l.Name})
+		s.interfaces = append(s.interfaces, datapath.Interface{Index: l.Index, Name: l.Name})
 	}
 	kernel, err := datapath.Load(datapath.Config{MaxFlows: 1024})
 	if err != nil {
@@ -50,11 +51,13 @@ func newStand(t *testing.T) *stand {
 	})
 	core, logs := observer.New(zap.DebugLevel)
 	s.logs = logs
-	if s.attachments, err = newAttachments(
-		config.Interfaces{Mode: config.InterfacesNamed, Patterns: []string{"a", "b"}}, config.IngressTC,
-		kernel, enrich.New(zap.NewNop()), zap.New(core), s.reg); err != nil {
+	m, err := newMetrics(s.reg)
+	if err != nil {
 		t.Fatal(err)
 	}
+	s.attachments = attaching{
+		want: named("a", "b"), hook: config.IngressTC, kernel: kernel, node: new(enrich.Node), log: zap.New(core), metrics: m,
+	}.in(0, "")
 	return s
 }
 
@@ -123,7 +126,7 @@ func (s *stand) check(t *testing.T, when string, metrics map[string]float64, che
 	}
 }
 
-var nothingAttached = []string{"attach false no interface is attached"}
+var nothingAttached []string
 
 // ready is what is said of interfaces that are attached, with their mode at ingress.
 func ready(mode string, names ...string) (list []string) {
@@ -168,7 +171,7 @@ func TestAttachAndDetach(t *testing.T) {
 // TestAttachFails: a failure at the second interface leaves nothing at the first.
 func TestAttachFails(t *testing.T) {
 	s := newStand(t)
-	s.interfaces[1] = net.Interface{Index: 4711, Name: "nonesuch"}
+	s.interfaces[1] = datapath.Interface{Index: 4711, Name: "nonesuch"}
 	s.hook = config.IngressXDP
 	err := s.namespace.Do(func() error { return s.attachAll(s.interfaces) })
 	if err == nil || !strings.Contains(err.Error(), `attach to "nonesuch" egress`) {
@@ -225,7 +228,7 @@ func TestRecreated(t *testing.T) {
 func TestAppearedInVain(t *testing.T) {
 	s := newStand(t)
 	s.hook = config.IngressXDP
-	s.want = config.Interfaces{Mode: config.InterfacesNamed, Patterns: []string{"a", "lo"}} // loopback has no native XDP
+	s.want = named("a", "lo") // loopback has no native XDP
 	s.do(t, func() error { return s.attachAll(s.interfaces[:1]) })
 	for range 3 { // but not tried again at once
 		s.do(t, s.relist)
@@ -294,5 +297,59 @@ func TestLoss(t *testing.T) {
 				s.check(t, "detached", map[string]float64{"weir_interfaces_lost_total": 1}, nothingAttached)
 			})
 		}
+	}
+}
+
+// removeFrom takes TCX programs off an interface, as `bpftool link detach` does.
+func removeFrom(t *testing.T, namespace *testnet.Namespace, ifindex int, side ebpf.AttachType) {
+	t.Helper()
+	err := namespace.Do(func() error {
+		result, err := link.QueryPrograms(link.QueryOptions{Target: ifindex, Attach: side})
+		if err != nil {
+			return err
+		}
+		for _, p := range result.Programs {
+			id, ok := p.LinkID()
+			if !ok {
+				return fmt.Errorf("program %d has no link", p.ID)
+			}
+			l, err := link.NewFromID(id)
+			if err != nil {
+				return err
+			}
+			if err := errors.Join(l.Detach(), l.Close()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRemoved: a program that somebody else removes is attached again, and the other side's stays; not before it is time to
+// look after them again, lest two that remove each other's keep a node busy.
+func TestRemoved(t *testing.T) {
+	s := newStand(t)
+	s.do(t, func() error { return s.attachAll(s.interfaces) })
+	s.do(t, s.relist)
+	index := s.interfaces[0].Index
+	egress := s.current[index][0]
+	removeFrom(t, s.namespace, index, ebpf.AttachTCXIngress)
+	s.do(t, s.relist)
+	if n := programs(t, s.namespace, index); n != 1 {
+		t.Errorf("%d programs at once after a removal, want 1", n)
+	}
+	s.checked = time.Time{}
+	s.do(t, s.relist)
+	if n := programs(t, s.namespace, index); n != 2 || s.current[index][0] != egress {
+		t.Errorf("%d programs after a while, and the other side's is now %+v; want 2 and %+v", n, s.current[index][0], egress)
+	}
+	s.check(t, "attached again", map[string]float64{
+		"weir_attached_interfaces ingress tcx": 2, "weir_attached_interfaces egress tcx": 2, "weir_attachments_removed_total": 1,
+	}, ready("tcx", "a", "b"))
+	if n := s.logs.FilterMessage("somebody removed weir's program").Len(); n != 1 {
+		t.Errorf("%d removals were logged, want 1", n)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"weir/internal/config"
+	"weir/internal/datapath"
 	"weir/internal/testnet"
 )
 
@@ -114,7 +115,7 @@ func (h *host) addRoute(t *testing.T, dst string, route *netlink.Route) {
 // check compares what findInterfaces returns: names, or an error with a text.
 func (h *host) check(t *testing.T, want config.Interfaces, names []string, failure string) {
 	t.Helper()
-	var list []net.Interface
+	var list []datapath.Interface
 	err := h.namespace.Do(func() (err error) {
 		list, err = findInterfaces(want)
 		return err
@@ -125,8 +126,8 @@ func (h *host) check(t *testing.T, want config.Interfaces, names []string, failu
 	var got []string
 	for _, ifi := range list {
 		got = append(got, ifi.Name)
-		if ifi.Index != h.links[ifi.Name] || ifi.MTU < 1500 {
-			t.Errorf("%s has index %d and MTU %d, want %d and at least 1500", ifi.Name, ifi.Index, ifi.MTU, h.links[ifi.Name])
+		if bare := ifi.Name == "tun0"; ifi.Index != h.links[ifi.Name] || ifi.Bare != bare {
+			t.Errorf("%s has index %d, bare %t, want %d, %t", ifi.Name, ifi.Index, ifi.Bare, h.links[ifi.Name], bare)
 		}
 	}
 	if !slices.Equal(got, names) {
@@ -171,7 +172,7 @@ func TestDefaultRoutes(t *testing.T) {
 			h.addTun(t)
 			h.addDefault(t, any4, "tun0")
 			h.addDefault(t, any6, "fd01::1 en1")
-		}, []string{"en1"}},
+		}, []string{"en1", "tun0"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			h := newHost(t)
@@ -189,30 +190,24 @@ func TestMPLSRouteIsNoDefault(t *testing.T) {
 }
 
 func TestNoDefaultRoute(t *testing.T) {
-	const failure = "interface auto: no Ethernet interface has a default route: name one of lo, en1, en2, en3"
+	const failure = "interface auto: no interface that weir can read has a default route: name one of lo, en1, en2, en3"
 	h := newHost(t)
 	h.check(t, auto, nil, failure)
 	h.addNowhere(t, any6)
-	h.check(t, auto, nil, failure)
-	h.addTun(t)
-	h.addDefault(t, any4, "tun0")
 	h.check(t, auto, nil, failure)
 }
 
 func TestNames(t *testing.T) {
 	h := newHost(t)
 	h.addTun(t)
-	const (
-		none        = ": there is none; there are lo, en1, en2, en3, tun0"
-		notEthernet = `interface "tun0": its link type is none, not Ethernet`
-	)
+	const none = ": there is none; there are lo, en1, en2, en3, tun0"
 	for _, row := range []struct {
 		name    string
 		want    config.Interfaces
 		names   []string
 		failure string
 	}{
-		{"all", all, []string{"en1", "en2", "en3"}, ""},
+		{"all", all, []string{"en1", "en2", "en3", "tun0"}, ""},
 		{"a name", named("en2"), []string{"en2"}, ""},
 		{"loopback by name", named("lo"), []string{"lo"}, ""},
 		{"names, by index", named("en3", "en1"), []string{"en1", "en3"}, ""},
@@ -222,8 +217,7 @@ func TestNames(t *testing.T) {
 		{"none of that name", named("en1", "eth0"), nil, `interface "eth0"` + none},
 		{"part of a name", named("en"), nil, `interface "en"` + none},
 		{"none for a glob", named("wl*"), nil, `interface "wl*"` + none},
-		{"not Ethernet", named("tun0"), nil, notEthernet},
-		{"not Ethernet, by a glob", named("en1", "t*"), nil, notEthernet},
+		{"without a link layer", named("tun0"), []string{"tun0"}, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) { h.check(t, row.want, row.names, row.failure) })
 	}
@@ -231,5 +225,27 @@ func TestNames(t *testing.T) {
 
 func TestNothingButLoopback(t *testing.T) {
 	h := &host{namespace: testnet.NewNamespace(t)}
-	h.check(t, all, nil, "interface all: there is no Ethernet interface but loopback")
+	h.check(t, all, nil, "interface all: there is none that weir can read but loopback")
+}
+
+// TestUnusable: an interface that cannot be read is an error if it was named, and if a glob finds nothing else.
+func TestUnusable(t *testing.T) {
+	var links []netlink.Link
+	for _, attrs := range []netlink.LinkAttrs{
+		{Name: "ib0", EncapType: "infiniband"}, {Name: "ib1", EncapType: "infiniband"}, {Name: "ib2", EncapType: "ether"},
+	} {
+		links = append(links, &netlink.Dummy{LinkAttrs: attrs})
+	}
+	const failure = `interface "ib0": its link type is infiniband, neither Ethernet nor IP`
+	for pattern, want := range map[string]struct {
+		found   string
+		failure string
+	}{
+		"ib*": {"ib2", ""}, "ib2": {"ib2", ""}, "ib0": {"", failure}, "ib[01]": {"", failure},
+	} {
+		found, err := matchingLinks(links, []string{pattern})
+		if names(found) != want.found || err == nil && want.failure != "" || err != nil && err.Error() != want.failure {
+			t.Errorf("%q: found %q, %v, want %q, %q", pattern, names(found), err, want.found, want.failure)
+		}
+	}
 }

@@ -86,16 +86,21 @@ func (k *fakeKernel) ReadClosed(fn func(flow.Closing)) error {
 
 func (k *fakeKernel) Ledger() (flow.Ledger, error) { return k.ledger, nil }
 
-// fakeHost has one address and one interface.
+// fakeHost has one address and two interfaces, and another namespace with one, number 9.
 type fakeHost struct{}
 
 var local = netip.MustParseAddr("10.0.0.1")
 
-func (fakeHost) Local(a netip.Addr) bool { return a == local }
+func (fakeHost) Local(netns uint8, a netip.Addr) bool { return netns != 9 && a == local }
 
-func (fakeHost) InterfaceName(ifindex uint32) string {
+func (fakeHost) InterfaceName(netns uint8, ifindex uint32) string {
+	if netns == 9 {
+		return "veth0"
+	}
 	return map[uint32]string{3: "eth0", 4: "eth1"}[ifindex]
 }
+
+func (fakeHost) NamespaceName(netns uint8) string { return map[uint8]string{9: "blue"}[netns] }
 
 type fixture struct {
 	kernel *fakeKernel
@@ -327,6 +332,25 @@ func TestLastWork(t *testing.T) {
 		f.runFor(t, time.Second+Look/2)
 		if since := time.Since(f.LastWork()); since > Look {
 			t.Errorf("last look %s ago", since)
+		}
+	})
+}
+
+// TestSwept is the beginning of the last walk that came to the map's end.
+func TestSwept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Config{})
+		f.kernel.walk, f.kernel.room = 50*time.Millisecond, 1
+		f.kernel.due = []flow.Record{record(1), record(2)}
+		if !f.Swept().IsZero() {
+			t.Errorf("swept at %s, before the first sweep", f.Swept())
+		}
+		last := time.Now().Add(f.kernel.walk) // the first walk fills the ring
+		if err := f.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if !f.Swept().Equal(last) {
+			t.Errorf("swept at %s, want %s", f.Swept(), last)
 		}
 	})
 }

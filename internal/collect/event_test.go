@@ -91,6 +91,16 @@ func TestFlowShape(t *testing.T) {
 	compare(t, got, want)
 }
 
+// TestNamespace: addresses and interfaces are those of the flow's own network namespace.
+func TestNamespace(t *testing.T) {
+	r := record(5000)
+	r.Key.Netns = 9
+	got, _ := events(t, false, r)
+	if e := got[0]; len(got) != 1 || e.Netns != "blue" || e.Interface != "veth0" || e.Direction != flow.DirectionUnknown {
+		t.Errorf("events %+v, want one of veth0 in blue, where no address is local", got)
+	}
+}
+
 func TestOneDirection(t *testing.T) {
 	got, _ := events(t, false, record(5000))
 	if len(got) != 1 || got[0].Src.Addr() != local {

@@ -120,6 +120,7 @@ var settingCases = []struct {
 	{"interface", "a-glob-longer-than-names*", func(s *Settings) {
 		s.Interface = Interfaces{InterfacesNamed, []string{"a-glob-longer-than-names*"}}
 	}},
+	{"netns", "/run/netns/*, /proc/1234/ns/net", func(s *Settings) { s.Netns = Paths{"/run/netns/*", "/proc/1234/ns/net"} }},
 	{"ingress-hook", "xdp", func(s *Settings) { s.IngressHook = IngressXDP }},
 	{"ingress-hook", "xdp-generic", func(s *Settings) { s.IngressHook = IngressXDPGeneric }},
 	{"ingress-hook", "tc", func(s *Settings) { s.IngressHook = IngressTC }},
@@ -199,7 +200,7 @@ func TestEachSetting(t *testing.T) {
 	}
 }
 
-// settingDefault is some allowed value of a setting: its default, or "x" where it has none.
+// settingDefault is some allowed value of a setting: its default, if it has one.
 func settingDefault(t *testing.T, name string) string {
 	t.Helper()
 	for _, flag := range settingsOf(t) {
@@ -207,7 +208,7 @@ func settingDefault(t *testing.T, name string) string {
 			return flag.Default
 		}
 	}
-	return "x"
+	return map[string]string{"hostname": "x", "netns": "/x"}[name]
 }
 
 // TestNames holds the rule that leads from a flag to its variable, and that the limits themselves are allowed.

@@ -1,7 +1,6 @@
 package enrich
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
-	"go.uber.org/zap"
 
 	"weir/internal/testnet"
 )
@@ -22,7 +20,7 @@ func newHost(t *testing.T) (*Host, *testnet.Link) {
 	t.Helper()
 	n := testnet.NewNamespace(t)
 	link, _ := testnet.Veth(t, testnet.End{Namespace: n, Name: "a"}, testnet.End{Namespace: n, Name: "b"})
-	return New(zap.NewNop()), link
+	return New(""), link
 }
 
 func withIndex(l *testnet.Link) netlink.Link {
@@ -77,31 +75,6 @@ func TestLocal(t *testing.T) {
 	}
 }
 
-// TestAddressesComeAndGo while Run runs.
-func TestAddressesComeAndGo(t *testing.T) {
-	h, link := newHost(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- link.Namespace.Do(func() error { return h.Run(ctx) }) }()
-	for _, text := range []string{"10.1.0.1/24", "fd00::1/64"} {
-		prefix := netip.MustParsePrefix(text)
-		if h.Local(prefix.Addr()) {
-			t.Errorf("%s is local before it came", text)
-		}
-		link.AddAddr(t, prefix)
-		testnet.Eventually(t, text+" is local", func() bool { return h.Local(prefix.Addr()) })
-		ipNet := &net.IPNet{IP: prefix.Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen())}
-		if err := link.Namespace.Netlink.AddrDel(withIndex(link), &netlink.Addr{IPNet: ipNet}); err != nil {
-			t.Fatal(err)
-		}
-		testnet.Eventually(t, text+" is not local any more", func() bool { return !h.Local(prefix.Addr()) })
-	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Errorf("Run returned %v", err)
-	}
-}
-
 func TestInterfaceName(t *testing.T) {
 	h, link := newHost(t)
 	h.Name(uint32(link.Index), link.Name)
@@ -123,7 +96,7 @@ func TestInterfaceName(t *testing.T) {
 // TestConcurrentUse loses no name, and gives the race detector something to see.
 func TestConcurrentUse(t *testing.T) {
 	const writers, each = 4, 200
-	h := New(zap.NewNop())
+	h := New("")
 	var all sync.WaitGroup
 	for w := range uint32(writers) {
 		all.Go(func() {

@@ -46,6 +46,7 @@ type wireEvent struct {
 	CommunityID  string   `json:"community_id"`
 	SamplingRate uint32   `json:"sampling_rate"`
 	VLAN         uint16   `json:"vlan,omitempty"`
+	Netns        string   `json:"netns,omitempty"`
 
 	Encapsulation   string  `json:"encapsulation,omitempty"`
 	EncapsulationID *uint32 `json:"encapsulation_id,omitempty"`
@@ -82,6 +83,7 @@ func newWireEvent(e *Event) wireEvent {
 		CommunityID:  string(AppendCommunityID(nil, e.Src, e.Dst, e.Protocol)),
 		SamplingRate: e.SamplingRate,
 		VLAN:         e.VLAN,
+		Netns:        e.Netns,
 	}
 	if end.After(start) {
 		w.FlowDuration = float64(end.UnixMicro()-start.UnixMicro()) / 1_000_000
@@ -172,6 +174,12 @@ var appendJSONCases = []struct {
 		tcpEvent(),
 		func(e *Event) { e.Reverse = &Counts{} },
 		tcpJSON + `,"reverse_packet_count":0,"reverse_byte_count":0,"reverse_tcp_flags":0}`,
+	},
+	{
+		"a network namespace, by its path",
+		tcpEvent(),
+		func(e *Event) { e.Netns = `/a"b` },
+		tcpJSON + `,"netns":"/a\"b"` + "}",
 	},
 	{
 		"a VLAN, sampled",
@@ -377,6 +385,7 @@ func FuzzAppendJSON(f *testing.F) {
 			TunnelID:     uint32(id >> 16),
 			OuterSrc:     to,
 			OuterDst:     from,
+			Netns:        host,
 			Src:          netip.AddrPortFrom(from, sport),
 			Dst:          netip.AddrPortFrom(to, dport),
 			Protocol:     protocol,

@@ -115,19 +115,19 @@ func TestEachGroup(t *testing.T) {
 
 // TestSettling has changes said at some times and compares the times at which refresh was called.
 func TestSettling(t *testing.T) {
-	const ms, length = time.Millisecond, time.Minute
+	const ms, length = time.Millisecond, idle + 5*time.Second
 	for name, row := range map[string]struct {
 		changes []time.Duration
 		takes   time.Duration // a refresh
 		want    []time.Duration
 	}{
-		"no change":            {nil, 0, []time.Duration{0}},
-		"a change":             {[]time.Duration{500 * ms}, 0, []time.Duration{0, 600 * ms}},
-		"a burst":              {[]time.Duration{500 * ms, 501 * ms, 550 * ms, 599 * ms}, 0, []time.Duration{0, 600 * ms}},
-		"two bursts":           {[]time.Duration{500 * ms, 501 * ms, 610 * ms, 611 * ms}, 0, []time.Duration{0, 600 * ms, 710 * ms}},
-		"during a refresh":     {[]time.Duration{10 * ms, 20 * ms}, 50 * ms, []time.Duration{0, 150 * ms}},
-		"during every refresh": {[]time.Duration{10 * ms, 160 * ms}, 50 * ms, []time.Duration{0, 150 * ms, 300 * ms}},
-		"ended meanwhile":      {[]time.Duration{length - 50*ms}, 0, []time.Duration{0}},
+		"no change":            {nil, 0, []time.Duration{0, idle}},
+		"a change":             {[]time.Duration{500 * ms}, 0, []time.Duration{0, 600 * ms, 600*ms + idle}},
+		"a burst":              {[]time.Duration{500 * ms, 501 * ms, 550 * ms, 599 * ms}, 0, []time.Duration{0, 600 * ms, 600*ms + idle}},
+		"two bursts":           {[]time.Duration{500 * ms, 501 * ms, 610 * ms, 611 * ms}, 0, []time.Duration{0, 600 * ms, 710 * ms, 710*ms + idle}},
+		"during a refresh":     {[]time.Duration{10 * ms, 20 * ms}, 50 * ms, []time.Duration{0, 150 * ms, 200*ms + idle}},
+		"during every refresh": {[]time.Duration{10 * ms, 160 * ms}, 50 * ms, []time.Duration{0, 150 * ms, 300 * ms, 350*ms + idle}},
+		"ended meanwhile":      {[]time.Duration{length - 50*ms}, 0, []time.Duration{0, idle}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -2,16 +2,16 @@ package testnet
 
 import (
 	"net/netip"
+	"os"
 	"testing"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // Tun is an interface that carries IP packets without a link layer.
 type Tun struct {
 	*Link
-	fd int
+	queue *os.File
 }
 
 // NewTun makes a Tun, up and with an address, until the test ends.
@@ -32,8 +32,8 @@ func NewTun(t testing.TB, namespace *Namespace, name, addr string) *Tun {
 	}
 	t.Cleanup(func() { device.Fds[0].Close() })
 	tun := &Tun{
-		Link: &Link{Namespace: namespace, Name: name, Index: device.Index},
-		fd:   int(device.Fds[0].Fd()),
+		Link:  &Link{Namespace: namespace, Name: name, Index: device.Index},
+		queue: device.Fds[0],
 	}
 	tun.AddAddr(t, netip.MustParsePrefix(addr))
 	return tun
@@ -43,7 +43,7 @@ func NewTun(t testing.TB, namespace *Namespace, name, addr string) *Tun {
 func (n *Tun) Sent(t testing.TB) []byte {
 	t.Helper()
 	packet := make([]byte, 1<<16)
-	size, err := unix.Read(n.fd, packet)
+	size, err := n.queue.Read(packet)
 	if err != nil {
 		t.Fatalf("read what %s sends: %v", n.Name, err)
 	}
@@ -54,7 +54,7 @@ func (n *Tun) Sent(t testing.TB) []byte {
 func (n *Tun) Receive(t testing.TB, packets ...[]byte) {
 	t.Helper()
 	for i, packet := range packets {
-		if _, err := unix.Write(n.fd, packet); err != nil {
+		if _, err := n.queue.Write(packet); err != nil {
 			t.Fatalf("packet %d of %d bytes into %s: %v", i, len(packet), n.Name, err)
 		}
 	}
