@@ -58,7 +58,10 @@ func newNamespaces(patterns []string, a attaching, n *numbers) (*namespaces, err
 	if _, err := s.find(); err != nil {
 		return nil, err
 	}
-	return s, netns.Permitted()
+	if err := netns.Permitted(); err != nil {
+		return nil, fmt.Errorf("watch other network namespaces (AGENT_NETNS): %w", err)
+	}
+	return s, nil
 }
 
 // find returns the namespaces that the patterns lead to, but for the agent's own, each by the first path to it.
