@@ -15,7 +15,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 # Every target but build and run may install Debian packages.
 GENERATE_PACKAGES := clang-19 llvm-19 libbpf-dev linux-libc-dev
-TEST_PACKAGES     := gcc libc6-dev
+TEST_PACKAGES     := gcc libc6-dev bpftool iproute2
 KERNEL_PACKAGES   := qemu-system-x86 busybox-static cpio xz-utils
 
 .PHONY: all
@@ -39,7 +39,8 @@ test: test-packages ## run all tests (root)
 	$(GO) test -race -p 1 -timeout 14m ./...  # one package at a time: they count packets and measure delays
 
 .PHONY: test-kernels
-test-kernels: kernel-packages ## run the kernel side's tests, and those of tunnels, on Debian's kernels 6.1 and 6.12, emulated (root)
+test-kernels: kernel-packages test-packages ## run the kernel side's tests, and those of tunnels, on this kernel, and on Debian's 6.1 and 6.12, emulated (root)
+	CI=true $(GO) test ./internal/datapath
 	test/kernels
 
 .PHONY: lint

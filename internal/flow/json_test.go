@@ -46,12 +46,12 @@ type wireEvent struct {
 	CommunityID  string   `json:"community_id"`
 	SamplingRate uint32   `json:"sampling_rate"`
 	VLAN         uint16   `json:"vlan,omitempty"`
-	Netns        string   `json:"netns,omitempty"`
 
 	Encapsulation   string  `json:"encapsulation,omitempty"`
 	EncapsulationID *uint32 `json:"encapsulation_id,omitempty"`
 	OuterSrcIP      string  `json:"outer_src_ip,omitempty"`
 	OuterDstIP      string  `json:"outer_dst_ip,omitempty"`
+	Netns           string  `json:"netns,omitempty"`
 
 	ReversePacketCount *uint64 `json:"reverse_packet_count,omitempty"`
 	ReverseByteCount   *uint64 `json:"reverse_byte_count,omitempty"`

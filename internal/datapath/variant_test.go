@@ -1,8 +1,15 @@
 package datapath
 
 import (
+	"errors"
 	"net"
+	"net/netip"
+	"os"
+	"strings"
 	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"weir/internal/flow"
 	"weir/internal/testnet"
@@ -128,4 +135,105 @@ func TestBare(t *testing.T) {
 	if got := k.ledger(t).Counted; got.Packets != received.Packets+sent.Packets || got.Bytes != received.Bytes+sent.Bytes {
 		t.Errorf("counted %+v, want %+v and %+v", got, received, sent)
 	}
+}
+
+// tunnelInterfaces are kinds of interfaces without a link layer, in which the kernel shows the outer headers again, or not.
+var tunnelInterfaces = []struct {
+	device        func(netlink.LinkAttrs, net.IP, net.IP) netlink.Link
+	local, remote string // of the outer packets
+	src, dst      string // of the inner ones
+}{
+	{func(attrs netlink.LinkAttrs, local, remote net.IP) netlink.Link {
+		return &netlink.Iptun{LinkAttrs: attrs, Local: local, Remote: remote}
+	}, "10.0.0.1", "10.0.0.2", "10.1.0.1", "10.1.0.2"},
+	{func(attrs netlink.LinkAttrs, local, remote net.IP) netlink.Link {
+		return &netlink.Gretun{LinkAttrs: attrs, Local: local, Remote: remote}
+	}, "10.0.0.1", "10.0.0.2", "10.1.0.1", "10.1.0.2"},
+	{func(attrs netlink.LinkAttrs, local, remote net.IP) netlink.Link {
+		return &netlink.Gretun{LinkAttrs: attrs, Local: local, Remote: remote, IKey: 7, OKey: 7, IFlags: 0x20, OFlags: 0x20}
+	}, "10.0.0.1", "10.0.0.2", "fd01::1", "fd01::2"},
+	{func(attrs netlink.LinkAttrs, local, remote net.IP) netlink.Link {
+		return &netlink.Sittun{LinkAttrs: attrs, Local: local, Remote: remote, Proto: unix.IPPROTO_IPV6}
+	}, "10.0.0.1", "10.0.0.2", "fd01::1", "fd01::2"},
+	{func(attrs netlink.LinkAttrs, local, remote net.IP) netlink.Link {
+		return &netlink.Ip6tnl{LinkAttrs: attrs, Local: local, Remote: remote}
+	}, "fd00::1", "fd00::2", "10.1.0.1", "10.1.0.2"},
+	{func(attrs netlink.LinkAttrs, local, remote net.IP) netlink.Link {
+		return &netlink.Gretun{LinkAttrs: attrs, Local: local, Remote: remote}
+	}, "fd00::1", "fd00::2", "fd01::1", "fd01::2"},
+}
+
+// newTunnel makes an end of one, up and with an address. It ends the test where the kernel has none of its kind.
+func newTunnel(t *testing.T, namespace *testnet.Namespace, device netlink.Link, addr string) *testnet.Link {
+	t.Helper()
+	if err := namespace.Netlink.LinkAdd(device); err != nil {
+		if errors.Is(err, unix.EOPNOTSUPP) && os.Getenv("WEIR_TUNNELS") == "" {
+			t.Skipf("this kernel has no %s, as those that make test-kernels boots do", device.Type())
+		}
+		t.Fatal(err)
+	}
+	made, err := namespace.Netlink.LinkByName("tunnel")
+	if err == nil {
+		err = namespace.Netlink.LinkSetUp(made)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &testnet.Link{Namespace: namespace, Name: "tunnel", Index: made.Attrs().Index}
+	l.AddAddr(t, netip.PrefixFrom(netip.MustParseAddr(addr), map[bool]int{true: 24, false: 64}[!strings.Contains(addr, ":")]))
+	return l
+}
+
+// TestTunnelInterfaces counts what is inside, on both ends, in bytes as the interfaces do.
+func TestTunnelInterfaces(t *testing.T) {
+	const payload = 100
+	for _, row := range tunnelInterfaces {
+		near, far := testnet.NewNamespace(t), testnet.NewNamespace(t)
+		testnet.Veth(t, testnet.End{Namespace: near, Name: "near", Addrs: []string{"10.0.0.1/24", "fd00::1/64"}},
+			testnet.End{Namespace: far, Name: "far", Addrs: []string{"10.0.0.2/24", "fd00::2/64"}})
+		attrs := netlink.LinkAttrs{Name: "tunnel"}
+		local, remote := net.ParseIP(row.local), net.ParseIP(row.remote)
+		out := newTunnel(t, near, row.device(attrs, local, remote), row.src)
+		in := newTunnel(t, far, row.device(attrs, remote, local), row.dst)
+		name := row.device(attrs, local, remote).Type() + " to " + row.dst
+		for side, l := range map[Side]*testnet.Link{Ingress: in, Egress: out} {
+			k := newKernel(t, 1024)
+			k.attachTo(t, l, Interface{Index: l.Index, Name: l.Name, Bare: true}, side, IngressAuto)
+			before := l.Counters(t)
+			src, dst := net.JoinHostPort(row.src, "1000"), net.JoinHostPort(row.dst, "9")
+			err := near.Do(func() error {
+				conn, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(src)), net.UDPAddrFromAddrPort(netip.MustParseAddrPort(dst)))
+				if err != nil {
+					return err
+				}
+				defer conn.Close()
+				_, err = conn.Write(make([]byte, payload))
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			hook := "tc_" + string(side)
+			testnet.Eventually(t, name+" is seen", func() bool { return k.ledger(t).Seen[hook].Packets > 0 })
+			after := l.Counters(t)
+			counted := flow.Counter{Packets: after.RxPackets - before.RxPackets, Bytes: after.RxBytes - before.RxBytes}
+			if side == Egress {
+				// What tunnels of IPv4 count as sent has the outer headers in it.
+				counted = flow.Counter{Packets: 1, Bytes: ipLen(row.dst) + 8 + payload}
+			}
+			checkLedger(t, k.ledger(t), hook, counted, map[string]flow.Counter{"counted": counted})
+			records, _ := k.records(t, k.SweepOut)
+			if len(records) != 1 {
+				t.Fatalf("%s, %s: %d records, want 1", name, side, len(records))
+			}
+			checkRecord(t, &records[0], src, dst, udp, counted, 0)
+		}
+	}
+}
+
+func ipLen(addr string) uint64 {
+	if strings.Contains(addr, ":") {
+		return 40
+	}
+	return 20
 }
