@@ -102,28 +102,29 @@ func TestRecreatedUnderLoad(t *testing.T) {
 	const flows, packets, rounds = 1 << 10, 20_000, 2
 	near, far := testnet.NewNamespace(t), testnet.NewNamespace(t)
 	var index atomic.Int64
-	make := func() *testnet.Link {
+	create := func() *testnet.Link {
 		out, _ := testnet.Veth(t, testnet.End{Namespace: near, Name: "out"}, testnet.End{Namespace: far, Name: "in"})
 		index.Store(int64(out.Index))
 		return out
 	}
-	out := make()
+	create()
 	sum := &tally{byFlow: map[string]int64{}, events: map[string]int{}}
 	brain := brainIn(t, far, testbrain.Options{OnEvent: sum.add})
 	a := start(t, far, "AGENT_INTERFACE=in", "AGENT_ENDPOINT_URL="+brain.URL(), "AGENT_SEND_INTERVAL=0.2", "AGENT_UDP_IDLE_TIMEOUT=1s")
 	for round := range rounds {
+		before := a.seen(t)
 		stop := load(t, near, &index)
-		testnet.Eventually(t, "the load is counted", func() bool { return a.seen(t) > 0 })
+		testnet.Eventually(t, "the load is seen", func() bool { return a.seen(t) > before })
 		if err := near.Netlink.LinkDel(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "out"}}); err != nil {
 			t.Fatal(err)
 		}
-		out = make()
+		out := create()
 		testnet.Eventually(t, "the new one is attached", func() bool {
 			return a.metric(t, "weir_interfaces_lost_total") == float64(round+1)
 		})
 		a.waitAttached(t, 1)
 		stop()
-		before := a.seen(t)
+		before = a.seen(t)
 		// Other flows each time: for a second, those of the old interface would pass for duplicates.
 		src := netip.AddrFrom4([4]byte{10, byte(round + 1), 0, 1})
 		testnet.NewGenerator(t, out, testnet.Flows{Number: flows, Src: src}).Send(t, packets)
