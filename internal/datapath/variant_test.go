@@ -137,6 +137,30 @@ func TestBare(t *testing.T) {
 	}
 }
 
+// TestTunnelsOnBare looks into the tunnels that a packet is in without a link layer, whose frames have one; and they are of
+// the interface's namespace.
+func TestTunnelsOnBare(t *testing.T) {
+	const ethernet = 14
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Decap: allTunnels()})
+	tun := testnet.NewTun(t, testnet.NewNamespace(t), "tun", "10.0.0.1/24")
+	k.attachTo(t, tun.Link, Interface{Index: tun.Index, Name: tun.Name, Bare: true, Netns: 7}, Ingress, IngressAuto)
+	for i, outer := range []testnet.Packet{
+		vxlan("10.0.0.9:50000", "10.9.0.1:4789", innerTCP),
+		testnet.IP("10.0.0.9", "10.9.0.1", 4, network(innerTCP)),
+	} {
+		packet := outer.Bytes()[ethernet:]
+		tun.Receive(t, packet)
+		testnet.Eventually(t, "it is seen", func() bool { return k.ledger(t).Seen["tc_ingress"].Packets == uint64(i+1) })
+		records, _ := k.records(t, k.SweepOut)
+		if len(records) != 1 || records[0].Key.Netns != 7 || records[0].Tunnel == nil {
+			t.Fatalf("records %+v, want one of namespace 7, in a tunnel", records)
+		}
+		records[0].Key.Netns, records[0].Key.Zone = 0, 0
+		checkRecord(t, &records[0], "192.168.0.9:40000", "192.168.0.2:443", tcp,
+			flow.Counter{Packets: 1, Bytes: uint64(len(packet))}, 0x10)
+	}
+}
+
 // tunnelInterfaces are kinds of interfaces without a link layer, in which the kernel shows the outer headers again, or not.
 var tunnelInterfaces = []struct {
 	device        func(netlink.LinkAttrs, net.IP, net.IP) netlink.Link
