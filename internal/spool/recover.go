@@ -123,16 +123,31 @@ func (s *Spool) openSegment(first Seq) (*finding, error) {
 	return f, nil
 }
 
-// dedupe leaves one of records that are there twice, as of a segment that was copied, and returns which are there.
+// dedupe leaves one of records that are there twice, as of a segment that was copied, and one that is whole. It returns
+// which records are there.
 func (r *recovery) dedupe() spans {
-	var have spans
+	var once, twice, have spans
+	for _, f := range r.found {
+		for _, e := range f.entries {
+			if once.has(e.seq) {
+				twice.add(e.seq, e.seq)
+			}
+			once.add(e.seq, e.seq)
+		}
+	}
 	for _, f := range r.found {
 		f.entries = slices.DeleteFunc(f.entries, func(e entry) bool {
-			twice := have.has(e.seq)
-			if !twice {
-				have.add(e.seq, e.seq)
+			if have.has(e.seq) {
+				return true
 			}
-			return twice
+			if twice.has(e.seq) {
+				if _, err := e.read(f.file, nil); err != nil {
+					f.torn = append(f.torn, e)
+					return true
+				}
+			}
+			have.add(e.seq, e.seq)
+			return false
 		})
 	}
 	return have
@@ -147,23 +162,15 @@ func (s *Spool) judge(r *recovery, have spans) {
 	}
 	counted := end
 	switch c := r.cursor; {
-	case c == nil:
-		s.settled = r.gaps()
-	case c.next <= max(end, r.named):
+	case c != nil && c.next <= max(end, r.named):
 		s.settled = c.settled
 		counted = max(end, c.next)
-	default:
-		// The newest records are lost, or the cursor is of other segments: what it says of these is not believed. In the
-		// first case it says what was lost; more than the spool has room for, that cannot be.
+	case c != nil && uint64(c.next-end) <= uint64(s.cfg.MaxBytes/recordHeaderSize):
+		// The newest records are lost, or these are older segments than the cursor's: it is believed but for what is there.
+		s.settled = c.settled.without(have)
+		counted = c.next
+	default: // no cursor, or one that tells of more records than there is room for
 		s.settled = r.gaps()
-		if uint64(c.next-end) <= uint64(s.cfg.MaxBytes/recordHeaderSize) {
-			for _, x := range c.settled {
-				if x.last >= end {
-					s.settled.add(max(x.first, end), x.last)
-				}
-			}
-			counted = c.next
-		}
 	}
 	s.count(r, have, counted)
 	s.next = max(counted, r.named+1)
@@ -191,9 +198,7 @@ func (r *recovery) gaps() spans {
 // count counts and settles the positions below end that are neither settled nor there.
 func (s *Spool) count(r *recovery, have spans, end Seq) {
 	known := slices.Clone(s.settled)
-	for _, x := range have {
-		known.add(x.first, x.last)
-	}
+	known.union(have)
 	for _, f := range r.found {
 		for _, e := range f.torn {
 			if e.seq < end && !known.has(e.seq) {

@@ -29,6 +29,24 @@ func (s *spans) add(first, last Seq) {
 	*s = slices.Replace(*s, from, to, span{first, last})
 }
 
+// union puts all positions of another set into the set.
+func (s *spans) union(other spans) {
+	for _, x := range other {
+		s.add(x.first, x.last)
+	}
+}
+
+// without returns the positions that are in s but not in other.
+func (s spans) without(other spans) spans {
+	if len(s) == 0 {
+		return nil
+	}
+	last := s[len(s)-1].last
+	rest := s.holes(last)
+	rest.union(other)
+	return rest.holes(last)
+}
+
 // search returns the index of the first span that does not end before seq, and whether seq is in it.
 func (s spans) search(seq Seq) (int, bool) {
 	i, _ := slices.BinarySearchFunc(s, seq, func(x span, seq Seq) int { return cmp.Compare(x.last, seq) })

@@ -8,7 +8,7 @@
 // What holds at any time:
 //
 //   - Every record that Append took can be read until it is settled: acknowledged, evicted or found damaged.
-//   - The files of the segments together take MaxBytes at most.
+//   - After an Append, the segments together take MaxBytes at most.
 //   - Only the newest segment is written to, and only at its end. None is written to again after a restart, or after a
 //     failure that leaves in doubt what is in it.
 //   - A damaged byte costs no other record than the one that it is in, and each such loss is counted.
