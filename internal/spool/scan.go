@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"math"
+	"slices"
 )
 
 // scanner finds the records of a segment, whatever happened to it.
@@ -12,7 +13,6 @@ type scanner struct {
 	size   int64
 	window []byte // a part of the file
 	at     int64  // where in the file window begins
-	room   [32 << 10]byte
 
 	good    []entry
 	torn    []entry // whose header is whole, but not the rest
@@ -57,8 +57,10 @@ func (sc *scanner) view(offset int64, n int) []byte {
 
 // load moves the window to offset. What cannot be read is left out.
 func (sc *scanner) load(offset int64) {
-	n, _ := sc.file.ReadAt(sc.room[:min(int64(len(sc.room)), sc.size-offset)], offset)
-	sc.window, sc.at = sc.room[:n], offset
+	n := min(windowBytes, sc.size-offset)
+	sc.window = slices.Grow(sc.window[:0], int(n))[:n]
+	read, _ := sc.file.ReadAt(sc.window, offset)
+	sc.window, sc.at = sc.window[:read], offset
 }
 
 // seek returns where something that looks like a record begins, at offset or after it, or the end of the file.
@@ -77,6 +79,8 @@ func (sc *scanner) seek(offset int64) int64 {
 }
 
 const (
+	windowBytes = 32 << 10
+
 	sector  = 512            // what a disk loses at least
 	maxScan = math.MaxUint32 // bytes that are looked at of a file: offsets have 32 bits
 )

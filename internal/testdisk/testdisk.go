@@ -20,7 +20,7 @@ type Op uint8
 
 // The values of Op.
 const (
-	Create  Op = iota // opening a file that is to be made
+	Create Op = iota // opening a file that is to be made
 	Read
 	Write   // after half of it was written
 	Cut     // truncating
