@@ -14,17 +14,68 @@ import (
 	"weir/internal/testdisk"
 )
 
+// diskFailure is a way in which the disk fails for a time.
+type diskFailure struct {
+	name   string
+	err    error
+	ops    []testdisk.Op
+	policy spool.Policy
+	size   int // of the records
+	fails  int // of the 10 records that are appended meanwhile
+}
+
+func (c diskFailure) run(t *testing.T) {
+	disk := testdisk.New()
+	config := spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, SegmentBytes: 8 << 10, Sync: c.policy, Log: zap.NewNop()}
+	s := open(t, config, disk)
+	want := map[spool.Seq]string{}
+	failed := 0
+	add := func(what string) {
+		for i := range 10 {
+			record := fmt.Sprintf("%s %d %s", what, i, strings.Repeat("x", c.size))
+			seq, evicted, err := s.Append([]byte(record), 1)
+			if evicted.Records > 0 {
+				t.Fatalf("evicted: %+v", evicted)
+			}
+			if err == nil {
+				want[seq] = record
+				continue
+			}
+			failed++
+			if !errors.Is(err, c.err) {
+				t.Fatalf("%v, want %v", err, c.err)
+			}
+		}
+	}
+	add("before")
+	disk.Fail(c.err, c.ops...)
+	add("meanwhile")
+	if failed != c.fails {
+		t.Errorf("%d records failed, want %d", failed, c.fails)
+	}
+	for seq := range want { // one can be delivered while the disk fails
+		s.Ack(seq)
+		delete(want, seq)
+		break
+	}
+	disk.Heal()
+	failed = 0
+	add("after")
+	if failed != 0 {
+		t.Errorf("%d records failed on a disk that works", failed)
+	}
+	restarted := open(t, spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Sync: c.policy, Log: zap.NewNop()}, disk.AfterKill())
+	compare(t, restarted, want, 1) // the acknowledgement may be lost
+	compare(t, s, want, 0)
+	if n := disk.OpenFiles(); n != 0 {
+		t.Errorf("%d files stay open", n)
+	}
+}
+
 // TestF13DiskFails lets the disk fail in every way between two records. What fails is said to fail, everything that did
 // not is there afterwards and after a restart, and the disk is used again as soon as it works.
 func TestF13DiskFails(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		err    error
-		ops    []testdisk.Op
-		policy spool.Policy
-		size   int // of the records
-		fails  int // of the 10 records that are appended meanwhile
-	}{
+	for _, c := range []diskFailure{
 		{"full in the midst of a record", syscall.ENOSPC, []testdisk.Op{testdisk.Write}, spool.Never, 100, 10},
 		{"full at a new segment", syscall.ENOSPC, []testdisk.Op{testdisk.Write}, spool.Never, 8000, 10},
 		{"full of files", syscall.ENOSPC, []testdisk.Op{testdisk.Create}, spool.Never, 8000, 10},
@@ -40,53 +91,7 @@ func TestF13DiskFails(t *testing.T) {
 		{"cursor", syscall.EIO, []testdisk.Op{testdisk.Rename}, spool.Never, 8000, 0},
 		{"unlink", syscall.EIO, []testdisk.Op{testdisk.Remove}, spool.Never, 8000, 0},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			disk := testdisk.New()
-			config := spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, SegmentBytes: 8 << 10, Sync: c.policy, Log: zap.NewNop()}
-			s := open(t, config, disk)
-			want := map[spool.Seq]string{}
-			failed := 0
-			add := func(what string) {
-				for i := range 10 {
-					record := fmt.Sprintf("%s %d %s", what, i, strings.Repeat("x", c.size))
-					seq, evicted, err := s.Append([]byte(record), 1)
-					if evicted.Records > 0 {
-						t.Fatalf("evicted: %+v", evicted)
-					}
-					if err == nil {
-						want[seq] = record
-						continue
-					}
-					failed++
-					if !errors.Is(err, c.err) {
-						t.Fatalf("%v, want %v", err, c.err)
-					}
-				}
-			}
-			add("before")
-			disk.Fail(c.err, c.ops...)
-			add("meanwhile")
-			if failed != c.fails {
-				t.Errorf("%d records failed, want %d", failed, c.fails)
-			}
-			for seq := range want { // one can be delivered while the disk fails
-				s.Ack(seq)
-				delete(want, seq)
-				break
-			}
-			disk.Heal()
-			failed = 0
-			add("after")
-			if failed != 0 {
-				t.Errorf("%d records failed on a disk that works", failed)
-			}
-			restarted := open(t, spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Sync: c.policy, Log: zap.NewNop()}, disk.AfterKill())
-			compare(t, restarted, want, 1) // the acknowledgement may be lost
-			compare(t, s, want, 0)
-			if n := disk.OpenFiles(); n != 0 {
-				t.Errorf("%d files stay open", n)
-			}
-		})
+		t.Run(c.name, c.run)
 	}
 }
 

@@ -49,8 +49,8 @@ func childRecord(s *spool.Spool) []byte {
 func TestF12Kill(t *testing.T) {
 	dir := t.TempDir()
 	waiting := map[spool.Seq]bool{}
-	for range 10 {
-		killOne(t, dir, 1+rand.IntN(2000), waiting)
+	for range 6 {
+		killOne(t, dir, 1+rand.IntN(1000), waiting)
 	}
 	s := onDisk(t, dir, 16<<20, spool.Never)
 	got := drain(t, s)
