@@ -33,8 +33,8 @@ func child(dir string) {
 		}
 		fmt.Println(seq)
 		if seq%16 != 0 {
+			fmt.Println(-int64(seq)) // before: from now on it may be gone
 			s.Ack(seq)
-			fmt.Println(-int64(seq))
 		}
 	}
 }
@@ -45,7 +45,7 @@ func childRecord(s *spool.Spool) []byte {
 }
 
 // TestF12Kill kills a process that appends, again and again, at random moments. Whatever it said to have appended, and
-// not to have acknowledged, is there.
+// not to acknowledge, is there.
 func TestF12Kill(t *testing.T) {
 	dir := t.TempDir()
 	waiting := map[spool.Seq]bool{}
