@@ -44,6 +44,8 @@ const (
 	minBackoff    = 100 * time.Millisecond
 	maxBackoff    = 30 * time.Second
 	maxRetryAfter = 5 * time.Minute
+
+	unauthorizedWait = 15 * time.Second // for somebody to put a new token in its file
 )
 
 // backoff spaces the tries of a sink that fails: exponential with full jitter, a random time between none and a ceiling
