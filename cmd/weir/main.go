@@ -61,7 +61,7 @@ func runAgent(ctx context.Context, invocation config.Invocation, stdout, stderr 
 	log := newLogger(stderr, invocation.Settings.LogLevel, invocation.Settings.LogFormat)
 	defer func() { _ = log.Sync() }() // a terminal cannot be synced
 	for _, notice := range invocation.Notices {
-		log.Info(notice)
+		log.Warn(notice)
 	}
 	ended := make(chan struct{})
 	defer close(ended)

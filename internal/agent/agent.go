@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"weir/internal/deliver"
 	"weir/internal/enrich"
 	"weir/internal/flow"
+	"weir/internal/spool"
 	"weir/internal/telemetry"
 )
 
@@ -131,7 +133,7 @@ func (a *Agent) load(s config.Settings, build Build, reg *prometheus.Registry) e
 }
 
 func deliverConfig(s config.Settings, build Build, stdout io.Writer) deliver.Config {
-	return deliver.Config{
+	cfg := deliver.Config{
 		URL:            s.EndpointURL.URL,
 		Path:           s.EndpointURL.Path,
 		BatchSize:      s.BatchSize,
@@ -139,10 +141,25 @@ func deliverConfig(s config.Settings, build Build, stdout io.Writer) deliver.Con
 		Format:         deliver.Format(s.BatchFormat),
 		Compression:    deliver.Compression(s.Compression),
 		QueueMaxBytes:  int64(s.QueueMaxBytes),
+		MaxAge:         s.QueueMaxAge,
+		Concurrency:    s.SendConcurrency,
+		BacklogShare:   s.BacklogShare,
+		QuarantinePath: s.QuarantineFile,
 		RequestTimeout: requestTimeout,
 		UserAgent:      "weir/" + build.Version,
-		Stdout:         stdout,
+		Credentials: deliver.Credentials{
+			TokenPath: s.TokenFile, CAPath: s.TLSCAFile, CertPath: s.TLSCertFile, KeyPath: s.TLSKeyFile,
+		},
+		Stdout: stdout,
 	}
+	if s.SpoolDir == "" {
+		return cfg
+	}
+	cfg.Spool = &spool.Config{Dir: s.SpoolDir, MaxBytes: int64(s.SpoolMaxBytes), Sync: spool.Policy(s.SpoolSync)}
+	if cfg.QuarantinePath == "" {
+		cfg.QuarantinePath = filepath.Join(s.SpoolDir, "quarantine.ndjson")
+	}
+	return cfg
 }
 
 func collectConfig(s config.Settings) (collect.Config, error) {
@@ -276,8 +293,12 @@ func (a *Agent) live() (bool, string) {
 	return true, ""
 }
 
-// ready reports on attaching and on delivery.
+// ready reports on attaching, on delivery and on the spool.
 func (a *Agent) ready() []telemetry.Check {
 	ok, reason := a.deliverer.Status()
-	return append(a.attachments.checks(), telemetry.Check{Name: "deliver", OK: ok, Detail: reason})
+	checks := append(a.attachments.checks(), telemetry.Check{Name: "deliver", OK: ok, Detail: reason})
+	if used, ok, reason := a.deliverer.SpoolStatus(); used {
+		checks = append(checks, telemetry.Check{Name: "spool", OK: ok, Detail: reason})
+	}
+	return checks
 }

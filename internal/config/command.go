@@ -25,7 +25,7 @@ const (
 type Invocation struct {
 	Command  Command
 	Settings Settings // of CommandRun
-	Notices  []string // what the log should say of variables that were accepted without effect
+	Notices  []string // what the log should warn of: settings that were accepted without effect, or that are not safe
 }
 
 // grammar is the command line: a field for each command, its settings within.
@@ -78,6 +78,10 @@ func Parse(args, environ []string, stdout io.Writer) (Invocation, error) {
 	if err != nil {
 		return Invocation{}, err
 	}
+	if err := invocation.Settings.checkCredentials(); err != nil {
+		return Invocation{}, err
+	}
+	invocation.Notices = append(invocation.Notices, invocation.Settings.exposure()...)
 	return invocation, nil
 }
 

@@ -101,6 +101,9 @@ func (c *Config) validate() error {
 	if c.BacklogShare < 1 || c.BacklogShare > 99 {
 		return fmt.Errorf("backlog share of %d %%: want 1 to 99", c.BacklogShare)
 	}
+	if (c.Credentials.CertPath == "") != (c.Credentials.KeyPath == "") {
+		return errors.New("client certificate: want its file and that of its key, or neither")
+	}
 	if c.RequestTimeout <= 0 {
 		return fmt.Errorf("request timeout %s: want more than 0", c.RequestTimeout)
 	}

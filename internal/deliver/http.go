@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,6 +35,7 @@ type httpSink struct {
 	encoder     *encoder
 	keyring     *keyring
 	duration    prometheus.Observer
+	dial        func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	mu        sync.Mutex
 	format    Format // auto until an array was accepted or refused
@@ -54,6 +56,7 @@ func newHTTPSink(cfg *Config, u *url.URL, duration prometheus.Observer, log *zap
 		keyring:     &keyring{paths: cfg.Credentials, log: log},
 		format:      cfg.Format,
 		duration:    duration,
+		dial:        (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 	}
 	if cfg.Format == FormatAuto && cfg.BatchSize == 1 {
 		s.format = FormatSingle
@@ -81,14 +84,14 @@ func header(cfg *Config, u *url.URL) http.Header {
 	return h
 }
 
-func newTransport(config *tls.Config, connections int) *http.Transport {
+func (s *httpSink) newTransport(config *tls.Config) *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		DialContext:            s.dial,
 		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    10 * time.Second,
 		ForceAttemptHTTP2:      true,
-		MaxIdleConnsPerHost:    connections,
+		MaxIdleConnsPerHost:    s.connections,
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: maxAnswer,
 		WriteBufferSize:        64 << 10,
@@ -124,7 +127,7 @@ func (s *httpSink) connect() (token string, transport *http.Transport) {
 		if s.transport != nil {
 			s.transport.CloseIdleConnections()
 		}
-		s.transport, s.tls = newTransport(config, s.connections), config
+		s.transport, s.tls = s.newTransport(config), config
 	}
 	return token, s.transport
 }
@@ -214,6 +217,10 @@ func readAnswer(body io.Reader) []byte {
 // judge says what an answer means for what was sent in a format.
 func (s *httpSink) judge(format Format, response *http.Response, beginning []byte) error {
 	code := response.StatusCode
+	if code/100 == 2 && strings.HasPrefix(response.Header.Get("Content-Type"), "text/html") {
+		// The page of a proxy or of a network's login: whoever it is from has not stored the events.
+		return &retryableError{err: errors.New("the Brain answered with a web page"), cause: causeServerError}
+	}
 	if code/100 == 2 {
 		if format == FormatAuto {
 			s.learn(FormatArray)

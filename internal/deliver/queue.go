@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -156,18 +157,40 @@ func (q *queue) choose() *flight {
 
 // oldest takes the oldest of the backlog.
 func (q *queue) oldest() *flight {
-	if q.from < q.to {
-		if seq, ok := q.disk.spool.Next(q.from); ok && seq <= q.to {
-			q.from = seq
-			return &flight{seq: seq}
-		}
-		q.from = q.to // all are done
+	if f := q.onDisk(); f != nil {
+		return f
 	}
 	spooled, alone := q.spooled.front(), q.alone.front()
 	if spooled == nil || alone != nil && alone.sealed.Before(spooled.sealed) {
 		return q.alone.pop()
 	}
 	return q.spooled.pop()
+}
+
+// onDisk takes the oldest batch that is on disk only, or nil.
+func (q *queue) onDisk() *flight {
+	for q.from < q.to {
+		seq, ok := q.disk.spool.Next(q.from)
+		if !ok || seq > q.to {
+			q.from, q.to = 0, 0
+			break
+		}
+		q.from = seq
+		if !q.taken(seq) {
+			return &flight{seq: seq}
+		}
+	}
+	return nil
+}
+
+// taken says that a record is of a batch that was sent before those around it left memory.
+func (q *queue) taken(seq spool.Seq) bool {
+	for f := range q.inFlight {
+		if f.seq == seq {
+			return true
+		}
+	}
+	return slices.ContainsFunc(q.tried, func(f *flight) bool { return f.seq == seq })
 }
 
 // age makes backlog of what is live no more.

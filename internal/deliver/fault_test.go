@@ -1,0 +1,543 @@
+package deliver
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"weir/internal/spool"
+	"weir/internal/testbrain"
+	"weir/internal/testdisk"
+)
+
+// The tests named F with a number are of the faults that delivery must survive. Of these, F12 (killed), F14 (a damaged
+// disk) and F19 (a second agent) are package spool's.
+
+func TestF01ConnectionRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, testbrain.Options{}, nil)
+		r.brain.Stop(t)
+		r.addFor(600)
+		if n := r.network.dialled(); n < 20 || n > 120 {
+			t.Errorf("%d connections tried in 10 minutes, want one every 15 s or so", n)
+		}
+		r.brain.Start(t)
+		time.Sleep(maxBackoff)
+		synctest.Wait()
+		r.wantAll(t, 0)
+		r.finish(t)
+		wantBooks(t, r.Deliverer, books{delivered: 6000, batchDelivered: 600, retryConnection: readBooks(r.Deliverer).retryConnection})
+	})
+}
+
+func TestF02NoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var silent atomic.Bool
+		r := newRig(t, testbrain.Options{Answer: func(*testbrain.Request) *testbrain.Answer {
+			if silent.Load() {
+				return &testbrain.Answer{Delay: time.Hour}
+			}
+			return nil
+		}}, func(cfg *Config) { cfg.Concurrency = 4 })
+		r.addFor(2)
+		silent.Store(true)
+		r.addFor(120)
+		goroutines, requests := runtime.NumGoroutine(), len(r.brain.Requests())
+		r.addFor(600)
+		if n := runtime.NumGoroutine(); n > goroutines+15 {
+			t.Errorf("%d goroutines, and %d ten minutes before", n, goroutines)
+		}
+		if n := len(r.brain.Requests()) - requests; n > 60 {
+			t.Errorf("%d requests in 10 minutes, want one at a time, each for 10 s", n)
+		}
+		silent.Store(false)
+		time.Sleep(time.Minute)
+		r.wantAll(t, 0)
+		r.finish(t)
+	})
+}
+
+func TestF03CutAfterAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, testbrain.Options{Answer: func(request *testbrain.Request) *testbrain.Answer {
+			if request.Number <= 10 {
+				return &testbrain.Answer{Cut: true, Store: true}
+			}
+			return nil
+		}}, nil)
+		r.add(20)
+		time.Sleep(5 * time.Minute)
+		r.wantAll(t, 100)
+		bodies := map[string][32]byte{}
+		for _, request := range r.brain.Requests() {
+			key := request.Header.Get("Idempotency-Key")
+			if body, ok := bodies[key]; ok && body != request.Body {
+				t.Errorf("%s was sent with another body", key)
+			}
+			bodies[key] = request.Body
+		}
+		if len(bodies) != 2 {
+			t.Errorf("%d keys for 2 batches", len(bodies))
+		}
+		r.finish(t)
+	})
+}
+
+func TestF04RetryAfter(t *testing.T) {
+	date := func(after time.Duration) func() string {
+		return func() string { return time.Now().Add(after).UTC().Format(http.TimeFormat) }
+	}
+	text := func(text string) func() string { return func() string { return text } }
+	tests := []struct {
+		name     string
+		value    func() string
+		from, to time.Duration
+	}{
+		{"seconds", text("60"), time.Minute, 68 * time.Second},
+		{"date", date(time.Minute), 59 * time.Second, 68 * time.Second},
+		{"past", date(-time.Hour), 0, minBackoff},
+		{"garbage", text("soon"), 0, minBackoff},
+		{"decades", text("1000000000"), 5 * time.Minute, 338 * time.Second},
+	}
+	for _, test := range tests {
+		for _, status := range []int{429, 503} {
+			t.Run(fmt.Sprint(test.name, status), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var at [2]time.Time
+					r := newRig(t, testbrain.Options{Answer: func(request *testbrain.Request) *testbrain.Answer {
+						at[request.Number-1] = time.Now()
+						if request.Number == 1 {
+							return &testbrain.Answer{Status: status, Header: http.Header{"Retry-After": {test.value()}}}
+						}
+						return nil
+					}}, nil)
+					r.add(10)
+					time.Sleep(6 * time.Minute)
+					r.wantAll(t, 0)
+					if wait := at[1].Sub(at[0]); wait < test.from || wait > test.to {
+						t.Errorf("waited %s, want %s to %s", wait, test.from, test.to)
+					}
+					r.finish(t)
+				})
+			})
+		}
+	}
+}
+
+func TestF05RetriedUntilAccepted(t *testing.T) {
+	for _, status := range []int{408, 500, 502, 504} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const failures = 500
+				r := newRig(t, testbrain.Options{Answer: func(request *testbrain.Request) *testbrain.Answer {
+					if request.Number <= failures {
+						return &testbrain.Answer{Status: status}
+					}
+					return nil
+				}}, nil)
+				r.add(20)
+				time.Sleep(failures * maxBackoff)
+				r.wantAll(t, 0)
+				if got := readBooks(r.Deliverer); got.retryServer+got.retryTimeout != failures {
+					t.Errorf("books: %+v", got)
+				}
+				r.finish(t)
+			})
+		})
+	}
+}
+
+func TestF05RetriedUntilTooOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var up atomic.Bool
+		r := newRig(t, testbrain.Options{Answer: func(*testbrain.Request) *testbrain.Answer {
+			if up.Load() {
+				return nil
+			}
+			return &testbrain.Answer{Status: 500}
+		}}, func(cfg *Config) { cfg.MaxAge = time.Hour })
+		r.add(100)
+		time.Sleep(59 * time.Minute)
+		if got := readBooks(r.Deliverer); got.held != 100 {
+			t.Errorf("books: %+v, want all held", got)
+		}
+		time.Sleep(2 * time.Minute)
+		r.add(10)
+		up.Store(true)
+		time.Sleep(time.Minute)
+		if got := readBooks(r.Deliverer); got.expired != 100 || got.delivered != 10 || got.held != 0 {
+			t.Errorf("books: %+v, want 100 expired", got)
+		}
+		r.finish(t)
+	})
+}
+
+func TestF06RefusedIsPutAside(t *testing.T) {
+	for _, status := range []int{400, 422} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, testbrain.Options{Answer: func(request *testbrain.Request) *testbrain.Answer {
+					if request.Number == 2 {
+						return &testbrain.Answer{Status: status}
+					}
+					return nil
+				}}, nil)
+				r.add(30)
+				synctest.Wait()
+				wantBooks(t, r.Deliverer, books{delivered: 20, rejected: 10, quarantined: 10, batchDelivered: 2, batchDropped: 1})
+				content, err := os.ReadFile(r.cfg.QuarantinePath)
+				if err != nil || bytes.Count(content, []byte{'\n'}) != 10 || r.brain.Received() != 20 {
+					t.Errorf("%d events put aside (%v), %d accepted", bytes.Count(content, []byte{'\n'}), err, r.brain.Received())
+				}
+				for _, event := range r.brain.Events() {
+					if bytes.Contains(content, []byte(event.EventID)) {
+						t.Errorf("%s was accepted and put aside", event.EventID)
+					}
+				}
+				r.finish(t)
+			})
+		})
+	}
+}
+
+func TestF07TooLargeIsSplit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 2000 // bytes, less than four events
+		r := newRig(t, testbrain.Options{Answer: func(request *testbrain.Request) *testbrain.Answer {
+			if size, _ := strconv.Atoi(request.Header.Get("Content-Length")); size > limit {
+				return &testbrain.Answer{Status: http.StatusRequestEntityTooLarge}
+			}
+			return nil
+		}}, nil)
+		r.add(5)
+		large := testEvent(5)
+		large.Hostname = strings.Repeat("h", limit)
+		r.Deliverer.Add(large)
+		r.added++
+		r.add(14)
+		synctest.Wait()
+		got := readBooks(r.Deliverer)
+		if got.delivered != 19 || got.tooLarge != 1 || got.quarantined != 1 || got.batchPartial != 1 || got.batchDelivered != 1 {
+			t.Errorf("books: %+v", got)
+		}
+		keys := map[string]bool{}
+		for _, request := range r.brain.Requests() {
+			keys[request.Header.Get("Idempotency-Key")] = true
+		}
+		if len(keys) != len(r.brain.Requests()) || r.brain.Received() != 19 {
+			t.Errorf("%d keys of %d requests, %d events accepted", len(keys), len(r.brain.Requests()), r.brain.Received())
+		}
+		r.finish(t)
+	})
+}
+
+func TestF08TokenIsReadAgain(t *testing.T) {
+	for _, status := range []int{401, 403} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			path := t.TempDir() + "/token"
+			write := func(token string) {
+				if err := os.WriteFile(path, []byte(token), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write("old\n")
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, testbrain.Options{Answer: func(request *testbrain.Request) *testbrain.Answer {
+					if request.Header.Get("Authorization") != "Bearer the-new-one" {
+						return &testbrain.Answer{Status: status}
+					}
+					return nil
+				}}, func(cfg *Config) { cfg.Credentials.TokenPath = path })
+				r.addFor(120)
+				if ok, reason := r.Status(); ok || !strings.Contains(reason, strconv.Itoa(status)) {
+					t.Errorf("Status: %v, %s", ok, reason)
+				}
+				if n := len(r.brain.Requests()); n < 2 || n > 8 {
+					t.Errorf("%d requests in 2 minutes, want one every 15 s or more", n)
+				}
+				write("not a token\n") // the old one stays in use
+				time.Sleep(time.Minute)
+				write("the-new-one")
+				time.Sleep(unauthorizedWait + maxBackoff)
+				r.wantAll(t, 0)
+				r.finish(t)
+				if text := fmt.Sprint(r.logs.All()); strings.Contains(text, "not a token") || !strings.Contains(text, "using the old ones") {
+					t.Errorf("logged: %s", text)
+				}
+			})
+		})
+	}
+}
+
+// Redirects, and bodies that do not end, have tests of their own.
+func TestF09WebPageIsNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, testbrain.Options{Answer: func(request *testbrain.Request) *testbrain.Answer {
+			if request.Number <= 3 {
+				return &testbrain.Answer{Status: 200, Header: http.Header{"Content-Type": {"text/html; charset=utf-8"}}, Body: "<html>log in</html>"}
+			}
+			return nil
+		}}, nil)
+		r.add(10)
+		time.Sleep(time.Minute)
+		r.wantAll(t, 0)
+		r.finish(t)
+	})
+}
+
+func TestF10CertificatesAreReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		ours, theirs := newAuthority(t), newAuthority(t)
+		var served atomic.Pointer[tls.Certificate]
+		served.Store(theirs.issue(t, -time.Minute, 24*time.Hour))
+		network := new(network)
+		listen := func(a, b string) (net.Listener, error) {
+			l, err := network.listen(a, b)
+			return tls.NewListener(l, &tls.Config{
+				GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return served.Load(), nil },
+				ClientAuth:     tls.RequireAndVerifyClientCert,
+				ClientCAs:      ours.pool,
+			}), err
+		}
+		files := Credentials{CAPath: dir + "/ca", CertPath: dir + "/cert", KeyPath: dir + "/key"}
+		writePEM(t, files.CAPath, "CERTIFICATE", ours.certificate.Raw)
+		writePair(t, files, ours.issue(t, -time.Hour, -time.Minute)) // expired
+		r := newRigOn(t, network, testbrain.Options{Listen: listen}, func(cfg *Config) {
+			cfg.Credentials = files
+			cfg.URL.Scheme = "https"
+		})
+		wantFailing := func(why string) {
+			t.Helper()
+			r.addFor(60)
+			if ok, reason := r.Status(); ok || !strings.Contains(reason, why) || r.brain.Received() > 0 {
+				t.Errorf("Status: %v, %s, want %s", ok, reason, why)
+			}
+		}
+		wantFailing("unknown authority")
+		served.Store(ours.issue(t, -time.Hour, -time.Minute))
+		wantFailing("expired")
+		served.Store(ours.issue(t, -time.Minute, 24*time.Hour))
+		wantFailing("certificate") // ours is what has expired now
+		if err := os.WriteFile(files.CertPath, []byte("half a file"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		wantFailing("certificate")
+		writePair(t, files, ours.issue(t, -time.Minute, 24*time.Hour))
+		time.Sleep(time.Minute)
+		r.wantAll(t, 0)
+		r.finish(t)
+	})
+}
+
+func TestF11NameGoneThenMoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var silent atomic.Bool
+		r := newRig(t, testbrain.Options{Answer: func(*testbrain.Request) *testbrain.Answer {
+			if silent.Load() {
+				return &testbrain.Answer{Delay: time.Hour}
+			}
+			return nil
+		}}, nil)
+		r.brain.Stop(t)
+		r.network.fail(&net.DNSError{Err: "no such host", Name: "brain", IsNotFound: true})
+		r.addFor(60)
+		if _, reason := r.Status(); !strings.Contains(reason, "no such host") {
+			t.Errorf("Status: %s", reason)
+		}
+		r.network.fail(nil)
+		r.brain.Start(t)
+		time.Sleep(maxBackoff)
+		r.wantAll(t, 0)
+
+		// At another address now, while the connection to the old one is still open.
+		silent.Store(true)
+		moved := testbrain.New(t, testbrain.Options{Listen: r.network.listen})
+		r.add(10)
+		time.Sleep(time.Minute)
+		if got := moved.Received(); got != 10 {
+			t.Errorf("the Brain at the new address has %d events of 10", got)
+		}
+		r.finish(t)
+	})
+}
+
+func TestF13DiskFails(t *testing.T) {
+	for _, fault := range []syscall.Errno{syscall.ENOSPC, syscall.EIO, syscall.EROFS, syscall.EDQUOT} {
+		t.Run(fault.Error(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, testbrain.Options{}, nil)
+				r.addFor(5)
+				r.disk.Fail(fault, testdisk.Create, testdisk.Write, testdisk.Cut, testdisk.Sync, testdisk.SyncDir, testdisk.Rename)
+				r.addFor(5)
+				r.wantAll(t, 0)
+				if _, ok, reason := r.SpoolStatus(); ok || !strings.Contains(reason, fault.Error()) {
+					t.Errorf("SpoolStatus: %v, %s", ok, reason)
+				}
+				r.brain.Stop(t)
+				r.addFor(5)
+				if got := readBooks(r.Deliverer); got.held != 50 {
+					t.Errorf("books: %+v, want 50 held in memory", got)
+				}
+				r.disk.Heal()
+				r.addFor(5)
+				if _, ok, reason := r.SpoolStatus(); !ok {
+					t.Errorf("SpoolStatus: %s", reason)
+				}
+				r.brain.Start(t)
+				time.Sleep(time.Minute)
+				r.wantAll(t, 0)
+				r.finish(t)
+				wantBooks(t, r.Deliverer, books{delivered: 200, batchDelivered: 20, retryConnection: readBooks(r.Deliverer).retryConnection})
+			})
+		})
+	}
+}
+
+func TestF15SpoolAtItsQuota(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, testbrain.Options{}, func(cfg *Config) {
+			cfg.Spool.MaxBytes, cfg.QueueMaxBytes = 128<<10, 32<<10
+		})
+		r.brain.Stop(t)
+		r.addFor(100)
+		got := readBooks(r.Deliverer)
+		if got.spoolFull < 500 || got.held < 100 || got.events() != 1000 || got.queueFull > 0 {
+			t.Errorf("books: %+v", got)
+		}
+		r.brain.Start(t)
+		time.Sleep(time.Minute)
+		r.finish(t)
+		got = readBooks(r.Deliverer)
+		if got.delivered+got.spoolFull != 1000 || got.delivered != r.brain.Received() || got.held != 0 {
+			t.Errorf("books: %+v, the Brain has %d", got, r.brain.Received())
+		}
+		newest := fmt.Sprintf("-%016x", 999)
+		if !slices.ContainsFunc(r.brain.Events(), func(e testbrain.Event) bool { return strings.HasSuffix(e.EventID, newest) }) {
+			t.Error("the newest event was dropped")
+		}
+	})
+}
+
+func TestF16StopWithTheBrainDown(t *testing.T) {
+	for _, silent := range []bool{false, true} {
+		t.Run(fmt.Sprint("silent ", silent), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var down atomic.Bool
+				r := newRig(t, testbrain.Options{Answer: func(*testbrain.Request) *testbrain.Answer {
+					if down.Load() {
+						return &testbrain.Answer{Delay: time.Hour}
+					}
+					return nil
+				}}, nil)
+				down.Store(silent)
+				if !silent {
+					r.brain.Stop(t)
+				}
+				r.addFor(60)
+				r.add(5) // not sealed yet
+				if took := r.finish(t); took > lastCall {
+					t.Errorf("the stop took %s", took)
+				}
+				if got := readBooks(r.Deliverer); got.held != 605 || got.shutdown > 0 {
+					t.Errorf("books: %+v, want all held", got)
+				}
+				down.Store(false)
+				if !silent {
+					r.brain.Start(t)
+				}
+				r.start(t)
+				time.Sleep(time.Minute)
+				r.wantAll(t, 0)
+				r.finish(t)
+				wantBooks(t, r.Deliverer, books{recovered: 605, delivered: 605, batchDelivered: 61})
+			})
+		})
+	}
+}
+
+// The wall clock is used only for what an earlier life left, and no difference of times is taken for negative.
+func TestF17ClockJumps(t *testing.T) {
+	tests := []struct {
+		jump time.Duration
+		want books
+	}{
+		{time.Hour, books{recovered: 10, delivered: 10, batchDelivered: 1}},
+		{-time.Hour, books{recovered: 10, delivered: 10, batchDelivered: 1}},
+		{-3 * time.Hour, books{recovered: 10, expired: 10, batchDropped: 1}},
+	}
+	for _, test := range tests {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, testbrain.Options{}, func(cfg *Config) { cfg.MaxAge = 2 * time.Hour })
+			r.finish(t)
+			left, err := spool.Open(spool.Config{Dir: r.cfg.Spool.Dir, MaxBytes: 1 << 30, FS: r.disk, Log: zap.NewNop()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := left.Append(appendRecord(nil, testBatch(10), time.Now().Add(test.jump)), 10); err != nil {
+				t.Fatal(err)
+			}
+			if err := left.Close(); err != nil {
+				t.Fatal(err)
+			}
+			r.start(t)
+			time.Sleep(time.Minute)
+			r.finish(t)
+			wantBooks(t, r.Deliverer, test.want)
+		})
+	}
+}
+
+func TestF18BadConfigurationLeavesTheSpoolAlone(t *testing.T) {
+	junk := filepath.Join(t.TempDir(), "junk")
+	if err := os.WriteFile(junk, []byte("two words"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct {
+		change func(*Config)
+		want   string
+	}{
+		"batch size":  {func(c *Config) { c.BatchSize = 0 }, "batch size"},
+		"no token":    {func(c *Config) { c.Credentials.TokenPath = junk + "?" }, "no such file"},
+		"bad token":   {func(c *Config) { c.Credentials.TokenPath = junk }, junk + ": want one token"},
+		"bad CA":      {func(c *Config) { c.Credentials.CAPath = junk }, junk + ": there is no certificate"},
+		"no key":      {func(c *Config) { c.Credentials.CertPath = junk }, "and that of its key"},
+		"bad pair":    {func(c *Config) { c.Credentials.CertPath, c.Credentials.KeyPath = junk, junk }, "client certificate " + junk},
+		"unwritable":  {func(c *Config) { c.URL, c.Path = nil, "/nonesuch/events" }, "/nonesuch/events"},
+		"spool quota": {func(c *Config) { c.Spool.MaxBytes = 1 }, "spool of 1 bytes"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			cfg := testConfig()
+			cfg.URL = parseURL("https://brain/ingest")
+			cfg.Spool = &spool.Config{Dir: filepath.Join(t.TempDir(), "spool"), MaxBytes: 1 << 30}
+			test.change(&cfg)
+			d, err := New(cfg, zap.NewNop(), prometheus.NewRegistry())
+			if err == nil {
+				err = d.Open()
+			}
+			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "two words") {
+				t.Errorf("%v, want %s", err, test.want)
+			}
+			if _, err := os.Stat(cfg.Spool.Dir); !os.IsNotExist(err) {
+				t.Errorf("the spool was made: %v", err)
+			}
+		})
+	}
+}
