@@ -34,8 +34,8 @@ func TestF01ConnectionRefused(t *testing.T) {
 		r := newRig(t, testbrain.Options{}, nil)
 		r.brain.Stop(t)
 		r.addFor(600)
-		if n := r.network.dialled(); n < 20 || n > 120 {
-			t.Errorf("%d connections tried in 10 minutes, want one every 15 s or so", n)
+		if n := r.network.dialled(); n < 60 || n > 240 {
+			t.Errorf("%d connections tried in 10 minutes, want one every 5 s or so", n)
 		}
 		r.brain.Start(t)
 		time.Sleep(maxBackoff)

@@ -90,18 +90,16 @@ type running struct {
 	done chan error
 }
 
+// run opens d and runs it.
 func run(d *Deliverer) *running {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{stop: cancel, done: make(chan error, 1)}
-	go func() { r.done <- openAndRun(ctx, d) }()
-	return r
-}
-
-func openAndRun(ctx context.Context, d *Deliverer) error {
 	if err := d.Open(); err != nil {
-		return err
+		r.done <- err
+		return r
 	}
-	return d.Run(ctx)
+	go func() { r.done <- d.Run(ctx) }()
+	return r
 }
 
 func (r *running) wait(t *testing.T) {

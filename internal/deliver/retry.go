@@ -42,7 +42,7 @@ var errArrayRefused = errors.New("the Brain does not take arrays")
 
 const (
 	minBackoff    = 100 * time.Millisecond
-	maxBackoff    = 30 * time.Second
+	maxBackoff    = 10 * time.Second // a thousand senders try 200 times a second, no more than they send otherwise
 	maxRetryAfter = 5 * time.Minute
 
 	unauthorizedWait = 15 * time.Second // for somebody to put a new token in its file

@@ -180,12 +180,7 @@ func (r *rig) start(t *testing.T) {
 	t.Helper()
 	r.Deliverer, r.logs = newTest(t, r.cfg)
 	r.sink.(*httpSink).dial = r.network.dial
-	if err := r.Open(); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	r.running = &running{stop: cancel, done: make(chan error, 1)}
-	go func() { r.done <- r.Run(ctx) }()
+	r.running = run(r.Deliverer)
 }
 
 // finish ends a life of the agent, and returns how long that took.
