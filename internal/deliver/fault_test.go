@@ -57,14 +57,14 @@ func TestF02NoAnswer(t *testing.T) {
 		}}, func(cfg *Config) { cfg.Concurrency = 4 })
 		r.addFor(2)
 		silent.Store(true)
-		r.addFor(120)
+		r.addFor(60)
 		goroutines, requests := runtime.NumGoroutine(), len(r.brain.Requests())
-		r.addFor(600)
+		r.addFor(300)
 		if n := runtime.NumGoroutine(); n > goroutines+15 {
-			t.Errorf("%d goroutines, and %d ten minutes before", n, goroutines)
+			t.Errorf("%d goroutines, and %d five minutes before", n, goroutines)
 		}
-		if n := len(r.brain.Requests()) - requests; n > 60 {
-			t.Errorf("%d requests in 10 minutes, want one at a time, each for 10 s", n)
+		if n := len(r.brain.Requests()) - requests; n > 30 {
+			t.Errorf("%d requests in 5 minutes, want one at a time, each for 10 s", n)
 		}
 		silent.Store(false)
 		time.Sleep(time.Minute)
