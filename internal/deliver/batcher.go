@@ -35,7 +35,7 @@ func newBatcher(cfg *Config, q *queue) *batcher {
 	return &batcher{
 		size: cfg.BatchSize,
 		// Half of memory, at the most, is on the wire or just leaving it: the rest can make room.
-		bytes:    int(max(1, min(cfg.QueueMaxBytes/int64(2*(cfg.Concurrency+1)), maxBatchBytes))),
+		bytes:    int(max(1, min(cfg.QueueMaxBytes/int64(2*(cfg.concurrency()+1)), maxBatchBytes))),
 		interval: cfg.SendInterval,
 		prefix:   rand.Text() + "-",
 		queue:    q,

@@ -87,10 +87,12 @@ func (q *queue) settle(f *flight, u *Batch) {
 		return
 	}
 	q.metrics.batches[f.outcome()].Inc()
-	if f.seq != 0 {
-		q.copies -= f.Events
-		q.disk.spool.Ack(f.seq)
+	if f.seq == 0 {
+		q.unsaved--
+		return
 	}
+	q.copies -= f.Events
+	q.disk.spool.Ack(f.seq)
 }
 
 // release takes back what next gave out.
@@ -115,13 +117,10 @@ func (q *queue) inMemory() []*flight {
 }
 
 // remaining says whether there are batches in memory only, and whether there are any on disk.
-func (q *queue) remaining() (alone, safe bool) {
+func (q *queue) remaining() (unsaved, saved bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, f := range q.inMemory() {
-		alone = alone || f.seq == 0 && f.left > 0
-	}
-	return alone, q.disk != nil && q.disk.events() > 0
+	return q.unsaved > 0, q.disk != nil && q.disk.events() > 0
 }
 
 // close says that no more batches come, so nobody waits for room either.

@@ -87,8 +87,12 @@ func (d *disk) events() int {
 func (d *disk) status() (ok bool, reason string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.fault != nil {
+	switch {
+	case d.fault != nil:
 		return false, "events are held in memory only: " + printable(d.fault.Error())
+	case d.spool.Stats().Failing:
+		return false, "events are written, but may not outlive this machine: the disk fails, as the log says"
+	default:
+		return true, "spooling"
 	}
-	return true, "spooling"
 }

@@ -382,7 +382,7 @@ func TestF13DiskFails(t *testing.T) {
 	for _, fault := range []syscall.Errno{syscall.ENOSPC, syscall.EIO, syscall.EROFS, syscall.EDQUOT} {
 		t.Run(fault.Error(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, testbrain.Options{}, nil)
+				r := newRig(t, testbrain.Options{}, func(cfg *Config) { cfg.Spool.Sync = spool.Policy(time.Second) })
 				r.addFor(5)
 				r.disk.Fail(fault, testdisk.Create, testdisk.Write, testdisk.Cut, testdisk.Sync, testdisk.SyncDir, testdisk.Rename)
 				r.addFor(5)
@@ -408,6 +408,25 @@ func TestF13DiskFails(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A disk that does not keep what it takes is no reason to hold events in memory only, but it is told.
+func TestF13SyncFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, testbrain.Options{}, func(cfg *Config) { cfg.Spool.Sync = spool.Policy(time.Second) })
+		r.disk.Fail(syscall.EIO, testdisk.Sync)
+		r.addFor(5)
+		if _, ok, reason := r.SpoolStatus(); ok || !strings.Contains(reason, "may not outlive") {
+			t.Errorf("SpoolStatus: %v, %s", ok, reason)
+		}
+		r.disk.Heal()
+		r.addFor(5)
+		if _, ok, reason := r.SpoolStatus(); !ok {
+			t.Errorf("SpoolStatus: %s", reason)
+		}
+		r.wantAll(t, 0)
+		r.finish(t)
+	})
 }
 
 func TestF15SpoolAtItsQuota(t *testing.T) {

@@ -36,6 +36,7 @@ type queue struct {
 	bytes    int64                // in memory, those of the batch being filled included
 	events   int                  // likewise
 	copies   int                  // events of the batches in memory whose records are on disk
+	unsaved  int                  // batches that have no record
 	closed   bool
 
 	room     *sync.Cond // broadcast when makeRoom may have to wait no longer; with mu
@@ -97,22 +98,24 @@ func (q *queue) push(f *flight) {
 		if q.to == maxSeq {
 			q.to = f.seq - 1 // what was there before
 		}
+	} else {
+		q.unsaved++
 	}
 	q.live.push(f)
 	signal(q.wake)
 }
 
-// forget books the records up to last as on disk no more. They held so many events: those that are in memory too are not
-// lost.
+// forget books the records up to last as on disk no more. They held so many events: those in memory too are not lost.
 func (q *queue) forget(last spool.Seq, events int) {
 	if last == 0 {
 		return
 	}
 	q.evicted = last
 	for _, f := range q.inMemory() {
-		if f.seq != 0 && f.seq <= last {
+		if f.Batch != nil && f.seq != 0 && f.seq <= last { // without a Batch it is yet to be read, in vain
 			events -= f.Events
 			q.copies -= f.Events
+			q.unsaved++
 			f.seq = 0
 		}
 	}

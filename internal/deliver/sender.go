@@ -100,10 +100,10 @@ func (s *sender) finished() bool {
 	if s.closed.IsZero() {
 		return false
 	}
-	switch alone, safe := s.queue.remaining(); {
-	case alone:
+	switch unsaved, saved := s.queue.remaining(); {
+	case unsaved:
 		return false
-	case !safe:
+	case !saved:
 		return true
 	default:
 		return s.backoff.tries > 0 || time.Since(s.closed) >= lastCall

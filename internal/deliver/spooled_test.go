@@ -90,6 +90,41 @@ func TestEvictedWhileInMemory(t *testing.T) {
 	})
 }
 
+// A batch that goes with its segment between its turn and its reading is dropped, and counted once.
+func TestEvictedBeforeItIsRead(t *testing.T) {
+	cfg := testConfig()
+	cfg.QueueMaxBytes = 20 * eventBytes
+	cfg.Spool = &spool.Config{Dir: t.TempDir(), MaxBytes: 64 << 10, FS: testdisk.New()}
+	d, _ := newTest(t, cfg)
+	if err := d.Open(); err != nil {
+		t.Fatal(err)
+	}
+	addEvents(d, 0, 100)
+	d.queue.turn = 99 // it is the backlog's
+	f := d.queue.next()
+	if f == nil || f.Batch != nil {
+		t.Fatal("next: want a batch that is on disk only")
+	}
+	addEvents(d, 100, 500)
+	if d.queue.load(f) {
+		t.Error("it was read")
+	}
+	d.queue.release(f, nil)
+	if got := readBooks(d); got.events() != 500 || got.spoolFull == 0 {
+		t.Errorf("books: %+v", got)
+	}
+	d.Close()
+	if err := newSender(d).run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := readBooks(d); got.events() != 500 || got.held > 0 {
+		t.Errorf("books: %+v", got)
+	}
+	if err := d.end(); err != nil {
+		t.Error(err)
+	}
+}
+
 // Whatever the Brain and the disk do, every event is accounted for once, and what was delivered was delivered once.
 func TestSpooledBooksBalance(t *testing.T) {
 	for seed := range uint64(8) {

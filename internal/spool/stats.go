@@ -24,6 +24,7 @@ type Stats struct {
 	Oldest  time.Time // when the oldest of that was appended, to the second; zero if there is none
 	Damaged Count     // what was lost to damage, found by Open or by Read
 	Evicted Count     // what was dropped to make room
+	Failing bool      // the disk failed at something the last time that it was asked for it
 }
 
 // Stats returns the present ones.
@@ -37,6 +38,9 @@ func (s *Spool) stats() Stats {
 	stats := Stats{Bytes: s.bytes, Pending: Count{s.records, s.events}, Damaged: s.damaged, Evicted: s.evicted}
 	if _, e, ok := s.following(0); ok {
 		stats.Oldest = time.Unix(int64(e.seconds), 0)
+	}
+	for _, f := range s.faults {
+		stats.Failing = stats.Failing || f.failing
 	}
 	return stats
 }
