@@ -33,9 +33,8 @@ type batcher struct {
 
 func newBatcher(cfg *Config, q *queue) *batcher {
 	return &batcher{
-		size: cfg.BatchSize,
-		// Half of memory, at the most, is on the wire or just leaving it: the rest can make room.
-		bytes:    int(max(1, min(cfg.QueueMaxBytes/int64(2*(cfg.concurrency()+1)), maxBatchBytes))),
+		size:     cfg.BatchSize,
+		bytes:    batchBytes(cfg),
 		interval: cfg.SendInterval,
 		prefix:   rand.Text() + "-",
 		queue:    q,
@@ -44,8 +43,15 @@ func newBatcher(cfg *Config, q *queue) *batcher {
 	}
 }
 
-// maxBatchBytes is far above what 500 events take, and what a server's limit may be.
-const maxBatchBytes = 4 << 20
+// batchBytes bounds a batch, so that half of memory at the most is on the wire or just leaving it, and the rest can make
+// room; that the spool has many; and that a server takes it: it is far more than 500 events.
+func batchBytes(cfg *Config) int {
+	most := min(4<<20, cfg.QueueMaxBytes/int64(2*(cfg.concurrency()+1)))
+	if cfg.Spool != nil {
+		most = min(most, cfg.Spool.MaxBytes/16)
+	}
+	return int(max(1, most))
+}
 
 // add encodes an event into the batch being filled, and returns how many bytes it takes: 0 if it was dropped.
 func (b *batcher) add(e *flow.Event) (size int) {

@@ -46,7 +46,8 @@ func (k *keyring) current() (token string, config *tls.Config) {
 		k.checked = now
 		if err := k.refresh(); err != nil {
 			if count, ok := k.reports.allow(now, 1); ok {
-				k.log.Error("credentials cannot be read again, using the old ones", zap.Error(err), zap.Int("since_last_report", count))
+				k.log.Error("credentials cannot be read again, using the old ones", zap.Error(err),
+					zap.Int("since_last_report", count))
 			}
 		}
 	}
@@ -96,7 +97,8 @@ func readChanged(path string, old *file) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	if old != nil && os.SameFile(info, old.info) && info.ModTime().Equal(old.info.ModTime()) && info.Size() == old.info.Size() {
+	if old != nil && os.SameFile(info, old.info) && info.ModTime().Equal(old.info.ModTime()) &&
+		info.Size() == old.info.Size() {
 		return old, nil
 	}
 	f, err := os.Open(path)

@@ -232,7 +232,9 @@ func (s *Spool) syncSegments() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := errors.Join(errs...)
-	s.report(opSync, err)
+	if len(dirty) > 0 || unnamed { // a disk that was asked for nothing has not shown that it works
+		s.report(opSync, err)
+	}
 	if suspect[s.active] {
 		s.active = nil
 	}
