@@ -128,9 +128,13 @@ func (s *sender) land(ctx context.Context, l landing) error {
 		return fmt.Errorf("deliver to %s: %w", s.target, l.err)
 	}
 	s.metrics.retries[retry.cause].Inc()
+	wait := retry.after
 	if l.round == s.round {
 		s.round++
-		s.due = time.Now().Add(s.backoff.next(retry.after))
+		wait = s.backoff.next(retry.after)
+	}
+	if due := time.Now().Add(wait); due.After(s.due) {
+		s.due = due
 	}
 	s.health.failed(l.err, time.Until(s.due))
 	return nil

@@ -77,10 +77,10 @@ func TestEvictedWhileInMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := new(counting)
 		s := &fakeSink{answer: c.answer}
-		d, r, _ := newSpooled(t, s, func(cfg *Config) { cfg.Spool.MaxBytes = 64 << 10 })
+		d, r, _ := newSpooled(t, s, func(cfg *Config) { cfg.Spool.MaxBytes = 128 << 10 })
 		addEvents(d, 0, 500) // 250 KiB, all of which memory has room for
 		time.Sleep(time.Minute)
-		if got := readBooks(d); got.held != 500 || d.disk.events() > 130 {
+		if got := readBooks(d); got.held != 500 || d.disk.events() > 260 {
 			t.Errorf("books: %+v, %d on disk", got, d.disk.events())
 		}
 		c.up.Store(true)
@@ -94,7 +94,7 @@ func TestEvictedWhileInMemory(t *testing.T) {
 func TestEvictedBeforeItIsRead(t *testing.T) {
 	cfg := testConfig()
 	cfg.QueueMaxBytes = 20 * eventBytes
-	cfg.Spool = &spool.Config{Dir: t.TempDir(), MaxBytes: 64 << 10, FS: testdisk.New()}
+	cfg.Spool = &spool.Config{Dir: t.TempDir(), MaxBytes: 128 << 10, FS: testdisk.New()}
 	d, _ := newTest(t, cfg)
 	if err := d.Open(); err != nil {
 		t.Fatal(err)
@@ -105,19 +105,19 @@ func TestEvictedBeforeItIsRead(t *testing.T) {
 	if f == nil || f.Batch != nil {
 		t.Fatal("next: want a batch that is on disk only")
 	}
-	addEvents(d, 100, 500)
+	addEvents(d, 100, 800)
 	if d.queue.load(f) {
 		t.Error("it was read")
 	}
 	d.queue.release(f, nil)
-	if got := readBooks(d); got.events() != 500 || got.spoolFull == 0 {
+	if got := readBooks(d); got.events() != 800 || got.spoolFull == 0 {
 		t.Errorf("books: %+v", got)
 	}
 	d.Close()
 	if err := newSender(d).run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := readBooks(d); got.events() != 500 || got.held > 0 {
+	if got := readBooks(d); got.events() != 800 || got.held > 0 {
 		t.Errorf("books: %+v", got)
 	}
 	if err := d.end(); err != nil {
