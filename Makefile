@@ -15,8 +15,8 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 # Every target but build and run may install Debian packages.
 GENERATE_PACKAGES := clang-19 llvm-19 libbpf-dev linux-libc-dev
-TEST_PACKAGES     := gcc libc6-dev
-KERNEL_PACKAGES   := qemu-system-x86 busybox-static cpio
+TEST_PACKAGES     := gcc libc6-dev tshark
+KERNEL_PACKAGES   := qemu-system-x86 busybox-static cpio xz-utils
 
 .PHONY: all
 all: build
@@ -39,12 +39,12 @@ test: test-packages ## run all tests (root)
 	$(GO) test -race -p 1 -timeout 14m ./...  # one package at a time: they count packets and measure delays
 
 .PHONY: test-kernels
-test-kernels: kernel-packages ## run the kernel side's tests on Debian's kernels 6.1 and 6.12, emulated (root)
+test-kernels: kernel-packages ## run the kernel side's tests, and those of tunnels, on Debian's kernels 6.1 and 6.12, emulated (root)
 	test/kernels
 
 .PHONY: lint
 lint: ## check the formatting and run the linters
-	@unformatted=$$($(GO) tool gofumpt -l $$($(GIT) ls-files '*.go' | grep -v '_bpfel\.go$$')); \
+	@unformatted=$$($(GO) tool gofumpt -l $$($(GIT) ls-files '*.go' | grep -v '_bpfel\(_test\)\?\.go$$')); \
 	if [ -n "$$unformatted" ]; then echo "not formatted (go tool gofumpt -w):"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
@@ -57,12 +57,12 @@ generate: generate-packages ## compile the kernel side and generate its Go bindi
 
 .PHONY: check-generate
 check-generate: generate ## fail if the committed generated files are not what generate makes
-	@changed=$$($(GIT) status --porcelain -- '*_bpfel.go' '*_bpfel.o'); \
+	@changed=$$($(GIT) status --porcelain -- '*_bpfel*.go' '*_bpfel*.o'); \
 	if [ -n "$$changed" ]; then echo "generated files are not current:"; echo "$$changed"; exit 1; fi
 
 .PHONY: bench
 bench: ## print what a packet and a FlowEvent cost (root)
-	$(GO) test -run '^$$' -bench . -benchtime 1s -count 5 ./internal/datapath ./internal/collect ./internal/flow ./internal/deliver ./internal/spool
+	$(GO) test -run '^$$' -bench . -benchtime 1s -count 5 ./internal/datapath ./internal/collect ./internal/flow ./internal/deliver ./internal/capture ./internal/replay ./internal/spool
 
 .PHONY: image
 image: ## build the container image weir:dev, also tagged with its version (Docker with BuildKit)

@@ -153,6 +153,7 @@ struct ledger_page {
 /* Context of the program `sweep`. */
 struct sweep_args {
 	/* in */
+	__u64 now_ns; /* by the clock of the packets */
 	__u64 tcp_idle_ns;
 	__u64 other_idle_ns;
 	__u64 active_ns;
@@ -182,6 +183,6 @@ _Static_assert(sizeof(struct tunnel) == 40, "tunnel");
 _Static_assert(sizeof(struct tunnel_zone) == 16, "tunnel_zone");
 _Static_assert(sizeof(struct record) == 152, "record");
 _Static_assert(sizeof(struct closing) == 56, "closing");
-_Static_assert(sizeof(struct sweep_args) == 64, "sweep_args");
+_Static_assert(sizeof(struct sweep_args) == 72, "sweep_args");
 
 #endif

@@ -8,6 +8,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "clock.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -167,7 +168,7 @@ static __always_inline enum fate account(struct ledger_page *page, const struct 
 	if (!entry) {
 		enum fate fate;
 
-		now = bpf_ktime_get_ns();
+		now = precise_ns();
 		fate = create(page, p, here, now, &entry);
 		if (fate != FATE_COUNTED)
 			return fate;
@@ -175,7 +176,7 @@ static __always_inline enum fate account(struct ledger_page *page, const struct 
 	} else {
 		half = p->from ? &entry->half[1] : &entry->half[0];
 		/* Precise for the first of a direction too, or an answer would seem to come before its question. */
-		now = half->owner && !turning ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
+		now = half->owner && !turning ? coarse_ns() : precise_ns();
 	}
 	if (!own(half, here, now))
 		return FATE_DUPLICATE;

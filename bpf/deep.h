@@ -19,6 +19,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "clock.h"
 #include "fragments.h"
 #include "headers.h"
 #include "packet.h"
@@ -32,6 +33,16 @@
 #define EXTENSIONS_MAX 8
 #define FRAGMENT6_OFFSET 0xfff8 /* RFC 8200 section 4.5 */
 #define FRAGMENT6_MORE 0x0001
+
+/* A super-packet of more than 64 KiB says 0 (BIG TCP). */
+#define PAYLOAD_UNKNOWN (~0U)
+
+/* Where in its datagram a packet stands. */
+enum fragment {
+	FRAGMENT_NONE,
+	FRAGMENT_FIRST, /* with the transport header */
+	FRAGMENT_LATER, /* without */
+};
 
 /* What was read of a packet on the way to its transport header. */
 struct route {
@@ -172,15 +183,23 @@ struct fragment_header {
 	__be32 id;
 };
 
-static __always_inline int is_extension(__u8 nexthdr)
+/* Whether an extension header is next, which says what follows it. Behind the header of a later fragment there is data. */
+static __always_inline int goes_on(const struct headers *h, const struct route *r)
 {
-	switch (nexthdr) {
+	__u32 pos = h->pos;
+
+	if (r->fragment == FRAGMENT_LATER)
+		return 0;
+	switch (r->protocol) {
 	case IPPROTO_HOPOPTS:
 	case IPPROTO_ROUTING:
 	case IPPROTO_FRAGMENT:
 	case IPPROTO_AH:
 	case IPPROTO_DSTOPTS:
 		return 1;
+	case IPPROTO_MH: /* the message itself, if nothing follows; so it is as yet (RFC 6275 section 6.1.1) */
+		barrier_var(pos);
+		return pos >= HEADERS_MAX || pos >= h->len || h->bytes[pos] != IPPROTO_NONE;
 	}
 	return 0;
 }
@@ -223,8 +242,7 @@ static __always_inline enum fate deep_extensions(struct headers *h, struct route
 		__u32 start = h->pos;
 		enum fate fate;
 
-		/* Behind the header of a later fragment there is data. */
-		if (!is_extension(r->protocol) || r->fragment == FRAGMENT_LATER)
+		if (!goes_on(h, r))
 			return FATE_COUNTED;
 		if (r->protocol == IPPROTO_FRAGMENT)
 			fate = deep_fragment(h, r);
@@ -238,7 +256,7 @@ static __always_inline enum fate deep_extensions(struct headers *h, struct route
 			return FATE_MALFORMED;
 		r->payload_len -= h->pos - start;
 	}
-	return is_extension(r->protocol) && r->fragment != FRAGMENT_LATER ? FATE_UNSUPPORTED : FATE_COUNTED;
+	return goes_on(h, r) ? FATE_UNSUPPORTED : FATE_COUNTED;
 }
 
 static __always_inline enum fate deep_ipv6(struct headers *h, struct route *r)
@@ -256,29 +274,37 @@ static __always_inline enum fate deep_ipv6(struct headers *h, struct route *r)
 	return deep_extensions(h, r);
 }
 
-/* Takes len bytes that must lie both in the frame and in the IP payload. */
-static __always_inline enum fate deep_transport_header(struct headers *h, const struct route *r, __u32 len, void **header)
+/* How much of a transport header is read, but for TCP: all of its fixed part. 0: the protocol has no ports. */
+static __always_inline __u32 transport_len(__u8 protocol)
 {
-	if (r->payload_len < len)
-		return FATE_MALFORMED;
-	*header = deep_take(h, len);
-	return *header ? FATE_COUNTED : short_of(h);
+	switch (protocol) {
+	case IPPROTO_UDP:
+	case IPPROTO_UDPLITE: /* RFC 3828 */
+	case IPPROTO_ICMP:    /* RFC 792 */
+		return 8;
+	case IPPROTO_ICMPV6: /* RFC 4443 section 2.1 */
+		return 4;
+	case IPPROTO_SCTP: /* RFC 9260 section 3.1 */
+	case IPPROTO_DCCP: /* RFC 4340 section 5.1 */
+		return 12;
+	}
+	return 0;
 }
 
 static __always_inline enum fate deep_tcp(struct headers *h, const struct route *r, struct packet *p)
 {
-	void *header;
 	struct tcphdr *tcp;
-	enum fate fate = deep_transport_header(h, r, sizeof(*tcp), &header);
 
-	if (fate != FATE_COUNTED)
-		return fate;
-	tcp = header;
+	if (r->payload_len < sizeof(*tcp))
+		return FATE_MALFORMED;
+	tcp = deep_take(h, sizeof(*tcp));
+	if (!tcp)
+		return short_of(h);
 	if (tcp->doff * 4 < sizeof(*tcp) || r->payload_len < tcp->doff * 4)
 		return FATE_MALFORMED;
 	p->key.port[0] = tcp->source;
 	p->key.port[1] = tcp->dest;
-	p->tcp_flags = bpf_ntohs(*(__be16 *)(header + 12)) & TCP_CONTROL_BITS;
+	p->tcp_flags = bpf_ntohs(*(__be16 *)((void *)tcp + 12)) & TCP_CONTROL_BITS;
 	p->header_len = h->pos - sizeof(*tcp) + tcp->doff * 4;
 	return FATE_COUNTED;
 }
@@ -286,8 +312,7 @@ static __always_inline enum fate deep_tcp(struct headers *h, const struct route 
 /* Reads ports, or what stands in their place, as source and destination. */
 static __always_inline enum fate deep_transport(struct headers *h, const struct route *r, struct packet *p)
 {
-	enum fate fate;
-	void *header;
+	__be16 *header;
 	__u32 len;
 
 	p->header_len = h->pos;
@@ -300,19 +325,17 @@ static __always_inline enum fate deep_transport(struct headers *h, const struct 
 	len = transport_len(r->protocol);
 	if (!len)
 		return FATE_COUNTED;
-	fate = deep_transport_header(h, r, 4, &header);
-	if (fate != FATE_COUNTED)
-		return fate;
 	if (r->payload_len < len)
 		return FATE_MALFORMED;
-	if (!deep_skip(h, len - 4))
+	header = deep_take(h, 4);
+	if (!header || !deep_skip(h, len - 4))
 		return short_of(h);
 	if (r->protocol == IPPROTO_ICMP || r->protocol == IPPROTO_ICMPV6) {
-		p->key.port[1] = *(__be16 *)header;
+		p->key.port[1] = header[0];
 		return FATE_COUNTED;
 	}
-	p->key.port[0] = ((__be16 *)header)[0];
-	p->key.port[1] = ((__be16 *)header)[1];
+	p->key.port[0] = header[0];
+	p->key.port[1] = header[1];
 	p->header_len = h->pos;
 	return FATE_COUNTED;
 }
@@ -328,7 +351,7 @@ static __always_inline void relate(struct route *r, struct packet *p)
 	if (r->ipv4)
 		datagram.protocol = r->protocol;
 	if (r->fragment == FRAGMENT_FIRST) {
-		struct datagram_flow flow = {.seen_ns = bpf_ktime_get_coarse_ns(), .protocol = r->protocol};
+		struct datagram_flow flow = {.seen_ns = coarse_ns(), .protocol = r->protocol};
 
 		flow.port[0] = p->key.port[0];
 		flow.port[1] = p->key.port[1];
@@ -336,7 +359,7 @@ static __always_inline void relate(struct route *r, struct packet *p)
 		return;
 	}
 	known = bpf_map_lookup_elem(&fragments, &datagram);
-	if (!known || bpf_ktime_get_coarse_ns() - known->seen_ns > FRAGMENT_TIMEOUT_NS)
+	if (!known || coarse_ns() - known->seen_ns > FRAGMENT_TIMEOUT_NS)
 		return;
 	p->key.port[0] = known->port[0];
 	p->key.port[1] = known->port[1];

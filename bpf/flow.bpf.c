@@ -9,6 +9,7 @@
 
 #include "abi.h"
 #include "account.h"
+#include "clock.h"
 #include "config.h"
 #include "deep.h"
 #include "handover.h"
@@ -25,34 +26,14 @@ static __always_inline __u64 place(__u32 ifindex, enum hook hook)
 	return (__u64)ifindex << 32 | hook;
 }
 
-static __always_inline enum fate count(struct ledger_page *page, enum hook hook, enum fate parsed,
-				       const struct packet *p, const struct weight *w, __u32 ifindex)
+static __always_inline void count(struct ledger_page *page, enum hook hook, enum fate fate, const struct packet *p,
+				  const struct weight *w, __u32 ifindex)
 {
-	enum fate fate = parsed;
-
 	if (fate == FATE_COUNTED && config.sampling > 1 && bpf_get_prandom_u32() % config.sampling)
 		fate = FATE_NOT_SAMPLED;
 	if (fate == FATE_COUNTED)
 		fate = account(page, p, w, place(ifindex, hook));
 	settle(page, hook, fate, w);
-	return fate;
-}
-
-/* Makes room for a copy of the first bytes of a frame, and says how many: 1 to HEADERS_MAX. */
-static __always_inline __u32 prepare(struct headers *h, __u32 frame_len)
-{
-	__u32 len = frame_len < HEADERS_MAX ? frame_len : HEADERS_MAX;
-
-	h->len = len;
-	h->more = frame_len > len;
-	return ((len - 1) & (HEADERS_MAX - 1)) + 1; /* the same number, in a form that every verifier can bound */
-}
-
-static __always_inline struct headers *headers(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&scratch, &zero);
 }
 
 static __always_inline enum fate parse_xdp(struct xdp_md *ctx, __u32 frame_len, struct packet *p)
@@ -103,13 +84,19 @@ static __always_inline enum fate parse_skb(struct __sk_buff *skb, struct packet 
 
 /*
  * What an skb weighs on the wire. A GSO or GRO super-packet stands for gso_segs frames, each with a copy of its headers; on
- * egress the kernel has added those up in wire_len. A VLAN tag that travels beside the frame counts too.
+ * egress the kernel has added those up in wire_len. A VLAN tag that travels beside the frame counts too. Of a super-packet
+ * that is not counted because of its headers, at most those in front of the fault are known: its segments weigh less than
+ * they did. Of a captured frame the skb may be the beginning only, and has its length as a mark.
  */
 static __always_inline struct weight weigh(struct __sk_buff *skb, enum hook hook, __u32 header_len)
 {
 	struct weight w = {.packets = 1, .bytes = skb->len};
 	__u32 size = skb->gso_size;
 
+	if (config.replay) {
+		w.bytes = skb->mark;
+		return w;
+	}
 	if (size) {
 		w.packets = skb->gso_segs;
 		if (!w.packets) /* from a guest or a tun device the kernel takes no count on trust */
@@ -124,17 +111,24 @@ static __always_inline struct weight weigh(struct __sk_buff *skb, enum hook hook
 	return w;
 }
 
+/* In a replay, user space runs this on frames of a capture: tstamp says when, and priority on which of its interfaces. */
 static __always_inline int tc(struct __sk_buff *skb, enum hook hook)
 {
 	struct ledger_page *page = ledger_page();
 	struct packet p = {};
+	__u32 ifindex = skb->ifindex;
 	struct weight w;
 	enum fate fate;
 
+	barrier_var(ifindex); /* or clang reads at an offset that depends, which the verifier refuses of a context */
 	if (page) {
+		if (config.replay) {
+			captured_ns = skb->tstamp;
+			ifindex = skb->priority;
+		}
 		fate = parse_skb(skb, &p);
 		w = weigh(skb, hook, p.header_len);
-		count(page, hook, fate, &p, &w, skb->ifindex);
+		count(page, hook, fate, &p, &w, ifindex);
 	}
 	return TC_NEXT;
 }
@@ -155,13 +149,13 @@ int tc_egress(struct __sk_buff *skb)
 SEC("syscall")
 int sweep(struct sweep_args *args)
 {
-	struct walk walk = {.args = *args, .now = bpf_ktime_get_ns()};
+	struct sweep_args walk = *args; /* a callback cannot be given the context itself */
 
 	bpf_for_each_map_elem(&flows, sweep_entry, &walk, 0);
-	args->stopped = walk.args.stopped;
-	args->resident_flows = walk.args.resident_flows;
-	args->resident_packets = walk.args.resident_packets;
-	args->resident_bytes = walk.args.resident_bytes;
+	args->stopped = walk.stopped;
+	args->resident_flows = walk.resident_flows;
+	args->resident_packets = walk.resident_packets;
+	args->resident_bytes = walk.resident_bytes;
 	return 0;
 }
 

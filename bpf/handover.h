@@ -116,24 +116,19 @@ static __always_inline int doomed(const struct flow_entry *e)
 
 struct bpf_map;
 
-struct walk {
-	struct sweep_args args;
-	__u64 now;
-};
-
 /* Whether the entry is due, and as what. */
-static __always_inline int due(const struct walk *walk, const struct flow_key *key, const struct flow_entry *e,
+static __always_inline int due(const struct sweep_args *args, const struct flow_key *key, const struct flow_entry *e,
 			       enum handover *why)
 {
-	__u64 idle = since(walk->now, later(e->half[0].last_ns, e->half[1].last_ns));
-	__u64 limit = key->protocol == IPPROTO_TCP ? walk->args.tcp_idle_ns : walk->args.other_idle_ns;
+	__u64 idle = since(args->now_ns, later(e->half[0].last_ns, e->half[1].last_ns));
+	__u64 limit = key->protocol == IPPROTO_TCP ? args->tcp_idle_ns : args->other_idle_ns;
 	__u64 age = 0;
 
-	if (walk->args.shutdown) {
+	if (args->shutdown) {
 		*why = HANDOVER_SHUTDOWN;
 		return 1;
 	}
-	if ((e->state & STATE_CLOSED) && idle >= walk->args.linger_ns) {
+	if ((e->state & STATE_CLOSED) && idle >= args->linger_ns) {
 		*why = HANDOVER_CLOSED;
 		return 1;
 	}
@@ -142,14 +137,14 @@ static __always_inline int due(const struct walk *walk, const struct flow_key *k
 		return 1;
 	}
 	if (e->half[0].packets && e->half[0].first_ns)
-		age = since(walk->now, e->half[0].first_ns);
+		age = since(args->now_ns, e->half[0].first_ns);
 	if (e->half[1].packets && e->half[1].first_ns)
-		age = later(age, since(walk->now, e->half[1].first_ns));
+		age = later(age, since(args->now_ns, e->half[1].first_ns));
 	*why = HANDOVER_ACTIVE;
-	return age >= walk->args.active_ns;
+	return age >= args->active_ns;
 }
 
-static long sweep_entry(struct bpf_map *map, struct flow_key *key, struct flow_entry *entry, struct walk *walk)
+static long sweep_entry(struct bpf_map *map, struct flow_key *key, struct flow_entry *entry, struct sweep_args *args)
 {
 	enum handover why;
 
@@ -157,17 +152,17 @@ static long sweep_entry(struct bpf_map *map, struct flow_key *key, struct flow_e
 		remove(key);
 		return 0;
 	}
-	if (due(walk, key, entry, &why)) {
+	if (due(args, key, entry, &why)) {
 		if (!hand_over(key, entry, why)) {
-			walk->args.stopped = 1;
+			args->stopped = 1;
 			return 1;
 		}
 		if (why != HANDOVER_ACTIVE)
 			return 0;
 	}
-	walk->args.resident_flows++;
-	walk->args.resident_packets += entry->half[0].packets + entry->half[1].packets;
-	walk->args.resident_bytes += entry->half[0].bytes + entry->half[1].bytes;
+	args->resident_flows++;
+	args->resident_packets += entry->half[0].packets + entry->half[1].packets;
+	args->resident_bytes += entry->half[0].bytes + entry->half[1].bytes;
 	return 0;
 }
 

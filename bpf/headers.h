@@ -27,6 +27,23 @@ struct {
 	__uint(max_entries, 1);
 } scratch SEC(".maps");
 
+/* Makes room for a copy of the first bytes of a frame, and says how many: 1 to HEADERS_MAX. */
+static __always_inline __u32 prepare(struct headers *h, __u32 frame_len)
+{
+	__u32 len = frame_len < HEADERS_MAX ? frame_len : HEADERS_MAX;
+
+	h->len = len;
+	h->more = frame_len > len;
+	return ((len - 1) & (HEADERS_MAX - 1)) + 1; /* the same number, in a form that every verifier can bound */
+}
+
+static __always_inline struct headers *headers(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&scratch, &zero);
+}
+
 /* What comes next in a frame. */
 enum layer {
 	LAYER_NONE,

@@ -22,9 +22,6 @@
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
 
-/* A super-packet of more than 64 KiB says 0 (BIG TCP). */
-#define PAYLOAD_UNKNOWN (~0U)
-
 struct packet {
 	struct flow_key key;
 	__u32 from;       /* which end of the key sent it: 0 or 1 */
@@ -32,13 +29,6 @@ struct packet {
 	__u32 header_len; /* from the frame's start to the end of its transport header */
 	__u32 vlan;       /* id of the outermost tag, 0 without one */
 	__u32 super;      /* it stands for several, each with a copy of the headers */
-};
-
-/* Where in its datagram a packet stands. */
-enum fragment {
-	FRAGMENT_NONE,
-	FRAGMENT_FIRST, /* with the transport header */
-	FRAGMENT_LATER, /* without */
 };
 
 #define VLAN_ID_MASK 0x0fff
@@ -51,23 +41,6 @@ struct vlan_tag {
 static __always_inline int is_vlan(__be16 ethertype)
 {
 	return ethertype == bpf_htons(ETH_P_8021Q) || ethertype == bpf_htons(ETH_P_8021AD);
-}
-
-/* How much of a transport header is read, but for TCP: all of its fixed part. 0: the protocol has no ports. */
-static __always_inline __u32 transport_len(__u8 protocol)
-{
-	switch (protocol) {
-	case IPPROTO_UDP:
-	case IPPROTO_UDPLITE: /* RFC 3828 */
-	case IPPROTO_ICMP:    /* RFC 792 */
-		return 8;
-	case IPPROTO_ICMPV6: /* RFC 4443 section 2.1 */
-		return 4;
-	case IPPROTO_SCTP: /* RFC 9260 section 3.1 */
-	case IPPROTO_DCCP: /* RFC 4340 section 5.1 */
-		return 12;
-	}
-	return 0;
 }
 
 static __always_inline void set_zone(struct packet *p)

@@ -15,6 +15,7 @@
 
 #include "abi.h"
 #include "account.h"
+#include "clock.h"
 #include "config.h"
 #include "headers.h"
 #include "packet.h"
@@ -214,7 +215,7 @@ static __always_inline enum layer take_tunnel(struct headers *h, __u8 protocol, 
 /* Finds the zone of a tunnel, or gives it one. 0: there is none left. */
 static __always_inline __u16 zone_of(const struct tunnel *t)
 {
-	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 now = coarse_ns();
 	struct tunnel_zone *known = bpf_map_lookup_elem(&tunnels, t);
 
 	if (!known) {

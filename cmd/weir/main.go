@@ -34,11 +34,11 @@ func main() {
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop) // a second signal does not wait for the first one's stop
-	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
 }
 
 // run is main with its surroundings handed in. Any failure is one line on stderr.
-func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	invocation, err := config.Parse(args, environ, stdout)
 	if err != nil {
 		return fail(stderr, exitUsage, err)
@@ -49,12 +49,25 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		if err != nil {
 			return fail(stderr, exitFailed, fmt.Errorf("write the version: %w", err))
 		}
+	case config.CommandReplay:
+		if err := replay(ctx, invocation, stdin, stdout, stderr); err != nil {
+			return fail(stderr, exitFailed, err)
+		}
 	case config.CommandRun:
 		if err := runAgent(ctx, invocation, stdout, stderr); err != nil {
 			return fail(stderr, exitFailed, err)
 		}
 	}
 	return exitOK
+}
+
+// replay shows its progress to who sees neither the events nor a log go by.
+func replay(ctx context.Context, invocation config.Invocation, stdin io.Reader, stdout, stderr io.Writer) error {
+	streams := agent.Streams{In: stdin, Out: stdout, Err: stderr}
+	if isTerminal(stderr) && !isTerminal(stdout) {
+		streams.Progress = stderr
+	}
+	return agent.Replay(ctx, invocation.Settings, invocation.File, streams)
 }
 
 func runAgent(ctx context.Context, invocation config.Invocation, stdout, stderr io.Writer) error {

@@ -37,7 +37,7 @@ func TestRun(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
-			if code := run(t.Context(), strings.Fields(row.args), strings.Fields(row.environ), &stdout, &stderr); code != row.code {
+			if code := run(t.Context(), strings.Fields(row.args), strings.Fields(row.environ), nil, &stdout, &stderr); code != row.code {
 				t.Errorf("exit code %d, want %d", code, row.code)
 			}
 			for got, want := range map[*bytes.Buffer]string{&stdout: row.stdout, &stderr: row.stderr} {
@@ -53,7 +53,7 @@ func TestRun(t *testing.T) {
 func TestNotices(t *testing.T) {
 	var stderr strings.Builder
 	environ := []string{"AGENT_SNAP_LEN=96", "AGENT_INTERFACE=nonesuch"}
-	if code := run(t.Context(), nil, environ, io.Discard, &stderr); code != 1 {
+	if code := run(t.Context(), nil, environ, nil, io.Discard, &stderr); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
 	lines := strings.Split(strings.TrimSuffix(stderr.String(), "\n"), "\n")
@@ -68,7 +68,7 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("no space 
 
 func TestUnwrittenVersion(t *testing.T) {
 	var stderr strings.Builder
-	if code := run(t.Context(), []string{"version"}, nil, brokenWriter{}, &stderr); code != 1 {
+	if code := run(t.Context(), []string{"version"}, nil, nil, brokenWriter{}, &stderr); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
 	if got, want := stderr.String(), "weir: write the version: no space left\n"; got != want {

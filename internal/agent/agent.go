@@ -108,9 +108,7 @@ func (a *Agent) load(s config.Settings, build Build, reg *prometheus.Registry) e
 	if err != nil {
 		return err
 	}
-	if a.kernel, err = datapath.Load(datapath.Config{
-		MaxFlows: s.MaxFlows, Sampling: s.Sampling, VLANZones: s.Zones == config.ZonesVLAN, Decap: s.Decap,
-	}); err != nil {
+	if a.kernel, err = datapath.Load(datapathConfig(s)); err != nil {
 		return err
 	}
 	if a.attachments, err = newAttachments(s.Interface, s.IngressHook, a.kernel, a.host, a.log, reg); err != nil {
@@ -160,6 +158,12 @@ func deliverConfig(s config.Settings, build Build, stdout io.Writer) deliver.Con
 		cfg.QuarantinePath = filepath.Join(s.SpoolDir, "quarantine.ndjson")
 	}
 	return cfg
+}
+
+func datapathConfig(s config.Settings) datapath.Config {
+	return datapath.Config{
+		MaxFlows: s.MaxFlows, Sampling: s.Sampling, VLANZones: s.Zones == config.ZonesVLAN, Decap: s.Decap,
+	}
 }
 
 func collectConfig(s config.Settings) (collect.Config, error) {

@@ -28,8 +28,8 @@ const sweepShare = 20
 
 // Kernel hands over entries. Package datapath has the real one.
 type Kernel interface {
-	// Sweep has what is due handed over; false: the ring of records filled first.
-	Sweep(flow.Limits) (flow.Resident, bool, error)
+	// Sweep has what is due by now handed over; false: the ring of records filled first.
+	Sweep(nowNs uint64, limits flow.Limits) (flow.Resident, bool, error)
 	// SweepOut is Sweep for everything.
 	SweepOut() (flow.Resident, bool, error)
 	// Take has the entries of closed connections handed over and returns with how many of them it dealt.
@@ -45,7 +45,7 @@ type Host interface {
 	InterfaceName(ifindex uint32) string
 }
 
-// Clock reads the kernel's monotonic clock, in nanoseconds, and the wall clock, at one moment.
+// Clock reads the clock that records are stamped by, in nanoseconds, and the wall clock, at one moment.
 type Clock func() (monotonic uint64, wall time.Time)
 
 // Config says what is due when, and what an event tells of.
@@ -68,7 +68,7 @@ type Collector struct {
 	metrics *metrics
 
 	fins, resets lingering
-	nextSweep    time.Time
+	nextSweep    uint64        // by the monotonic clock
 	walked       time.Duration // in the kernel, by the last sweep; waiting for a slow Brain is none of it
 	id           flow.EventID
 	epoch        time.Time  // the wall clock's time when the monotonic clock was 0
@@ -107,46 +107,68 @@ func (c *Collector) LastWork() time.Time { return time.Unix(0, c.worked.Load()) 
 func (c *Collector) Run(ctx context.Context) error {
 	ticker := time.NewTicker(Look)
 	defer ticker.Stop()
-	start := time.Now()
-	c.nextSweep = start.Add(SweepEvery)
-	c.worked.Store(start.UnixNano())
+	c.Begin()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case now := <-ticker.C:
-			if err := c.look(ctx, now); err != nil {
+		case <-ticker.C:
+			if err := c.Look(ctx); err != nil {
 				return err
 			}
-			c.worked.Store(time.Now().UnixNano())
 		}
 	}
 }
 
-// Drain hands over everything that is in the map, or as much as ctx leaves time for. It is called once, after Run, when
-// nothing is attached any more.
+// Begin sets the timers by the clock, with nothing in the map. Who calls Look without Run begins with it, and again when the
+// clock was set back.
+func (c *Collector) Begin() {
+	mono, wall := c.clock()
+	c.fins.pop(len(c.fins.queue) - c.fins.head)
+	c.resets.pop(len(c.resets.queue) - c.resets.head)
+	c.nextSweep = mono + uint64(SweepEvery)
+	c.worked.Store(wall.UnixNano())
+}
+
+// Drain hands over everything that is in the map, or as much as ctx leaves time for. It is called when no packets come any
+// more, and Run has returned.
 func (c *Collector) Drain(ctx context.Context) error {
 	return c.sweep(ctx, c.kernel.SweepOut)
 }
 
-// look takes the closed connections whose linger is over, and sweeps when it is time.
-func (c *Collector) look(ctx context.Context, now time.Time) error {
+// Look takes the closed connections whose linger is over, and sweeps when it is time. Run does so at every Look.
+func (c *Collector) Look(ctx context.Context) error {
 	if err := c.kernel.ReadClosed(c.announced); err != nil {
 		return err
 	}
-	mono, _ := c.clock()
+	mono, wall := c.clock()
+	c.worked.Store(wall.UnixNano())
 	for _, l := range []*lingering{&c.fins, &c.resets} {
 		if err := c.take(l, mono); err != nil {
 			return err
 		}
 	}
-	if now.Before(c.nextSweep) {
+	if mono < c.nextSweep {
 		return nil
 	}
 	c.walked = 0
-	err := c.sweep(ctx, func() (flow.Resident, bool, error) { return c.kernel.Sweep(c.cfg.Limits) })
-	c.nextSweep = now.Add(max(SweepEvery, sweepShare*c.walked))
+	err := c.sweep(ctx, func() (flow.Resident, bool, error) {
+		now, _ := c.clock()
+		return c.kernel.Sweep(now, c.cfg.Limits)
+	})
+	c.nextSweep = mono + uint64(max(SweepEvery, sweepShare*c.walked))
 	return err
+}
+
+// DueNs returns when, by the monotonic clock, there is next something for Look to do, if no packets come.
+func (c *Collector) DueNs() uint64 {
+	due := c.nextSweep
+	for _, l := range []*lingering{&c.fins, &c.resets} {
+		if l.head < len(l.queue) {
+			due = min(due, l.queue[l.head].AtNs+uint64(l.linger))
+		}
+	}
+	return due
 }
 
 func (c *Collector) announced(closing flow.Closing) {
@@ -186,12 +208,13 @@ func (c *Collector) sweep(ctx context.Context, walk func() (flow.Resident, bool,
 		if err != nil {
 			return err
 		}
-		start := time.Now()
+		start, _ := c.clock()
 		resident, whole, err := walk()
 		if err != nil {
 			return err
 		}
-		took := time.Since(start)
+		end, _ := c.clock()
+		took := time.Duration(end - start)
 		c.walked += took
 		c.metrics.sweeps.Observe(took.Seconds())
 		read, err := c.read()

@@ -29,8 +29,9 @@ type fakeKernel struct {
 	at     []time.Duration  // when, since start
 	sweeps []time.Duration
 	limits flow.Limits
-	out    int  // sweeps of everything
-	refuse bool // to take anything
+	swept  uint64 // the time that the last sweep was for
+	out    int    // sweeps of everything
+	refuse bool   // to take anything
 	walk   time.Duration
 	ledger flow.Ledger
 	fail   error
@@ -40,8 +41,8 @@ func (k *fakeKernel) clock() (uint64, time.Time) {
 	return uint64(time.Since(k.start) + time.Hour), time.Now()
 }
 
-func (k *fakeKernel) Sweep(l flow.Limits) (flow.Resident, bool, error) {
-	k.limits = l
+func (k *fakeKernel) Sweep(now uint64, l flow.Limits) (flow.Resident, bool, error) {
+	k.limits, k.swept = l, now
 	k.sweeps = append(k.sweeps, time.Since(k.start))
 	return k.sweep()
 }
@@ -204,6 +205,41 @@ func TestLingeringIsBounded(t *testing.T) {
 	}
 }
 
+// TestBeginAgain forgets what lingers by a clock that was set back.
+func TestBeginAgain(t *testing.T) {
+	f := newFixture(t, Config{Limits: flow.Limits{Linger: time.Second}})
+	mono := uint64(time.Hour)
+	f.clock = func() (uint64, time.Time) { return mono, time.Unix(0, int64(mono)) }
+	look := func(at time.Duration) {
+		t.Helper()
+		mono = uint64(at)
+		if err := f.Look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.Begin()
+	f.kernel.announce = []flow.Closing{closing(1, false, 0), closing(2, true, 0)}
+	look(time.Hour)
+	mono = 0
+	f.Begin()
+	for _, due := range []time.Duration{SweepEvery, time.Second} {
+		if got := f.DueNs(); got != uint64(due) {
+			t.Errorf("due at %d, want %d", got, due)
+		}
+		f.kernel.announce = []flow.Closing{closing(3, false, -time.Hour)}
+		look(0)
+		f.kernel.announce = nil
+	}
+	look(time.Second)
+	look(SweepEvery)
+	if len(f.kernel.taken) != 1 || f.kernel.taken[0][0].Key.Ends[0].Port() != 3 {
+		t.Errorf("taken %v, want what closed by the new clock", f.kernel.taken)
+	}
+	if len(f.kernel.sweeps) != 1 || f.kernel.swept != uint64(SweepEvery) {
+		t.Errorf("%d sweeps, the last at %d, want one by the new clock", len(f.kernel.sweeps), f.kernel.swept)
+	}
+}
+
 // TestStuckTake ends rather than take for ever.
 func TestStuckTake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -237,8 +273,8 @@ func TestSweeps(t *testing.T) {
 		f.kernel.due = []flow.Record{record(1), record(2), record(3), record(4), record(5)}
 		f.kernel.ledger = flow.Ledger{Inserts: 7, Counted: flow.Counter{Packets: 5, Bytes: 500}}
 		f.runFor(t, SweepEvery+Look/2)
-		if f.kernel.limits != limits {
-			t.Errorf("limits %+v, want %+v", f.kernel.limits, limits)
+		if f.kernel.limits != limits || f.kernel.swept != uint64(time.Hour+SweepEvery) {
+			t.Errorf("limits %+v at %d, want %+v, by the clock", f.kernel.limits, f.kernel.swept, limits)
 		}
 		want := []time.Duration{SweepEvery, SweepEvery, SweepEvery}
 		if len(f.kernel.sweeps) != 3 || f.kernel.sweeps[0] != want[0] {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -17,6 +18,7 @@ type Command string
 // The values of Command.
 const (
 	CommandRun     Command = "run"
+	CommandReplay  Command = "replay"
 	CommandVersion Command = "version"
 	CommandHelp    Command = "help" // done already: the help has been written
 )
@@ -24,7 +26,8 @@ const (
 // Invocation is a command line and its environment, understood.
 type Invocation struct {
 	Command  Command
-	Settings Settings // of CommandRun
+	Settings Settings // of CommandRun; of CommandReplay, only those that are its own
+	File     string   // of CommandReplay
 	Notices  []string // what the log should warn of: settings that were accepted without effect, or that are not safe
 }
 
@@ -33,7 +36,14 @@ type grammar struct {
 	Help helpFlag `short:"h"`
 
 	Run     Settings `cmd:"" default:"withargs" help:"count packets and report flows (the default)"`
+	Replay  replay   `cmd:"" help:"print the flows of a pcap or pcapng file; - is standard input"`
 	Version struct{} `cmd:"" help:"print the version"`
+}
+
+// replay has all Settings, of which newParser leaves it its own.
+type replay struct {
+	File string `arg:""`
+	Settings
 }
 
 // helpFlag ends the parsing as soon as it is seen, so that help is given whatever else is wrong.
@@ -74,6 +84,9 @@ func Parse(args, environ []string, stdout io.Writer) (Invocation, error) {
 		return invocation, nil
 	}
 	invocation.Settings = cli.Run
+	if invocation.Command == CommandReplay {
+		invocation.Settings, invocation.File = cli.Replay.Settings, cli.Replay.File
+	}
 	invocation.Notices, err = env.check(variables(parser.Model.Node))
 	if err != nil {
 		return Invocation{}, err
@@ -93,6 +106,11 @@ func newParser(cli *grammar, options ...kong.Option) (*kong.Kong, error) {
 	)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("build the command line: %w", err)
+	}
+	for _, command := range parser.Model.Children {
+		if command.Name == string(CommandReplay) {
+			command.Flags = slices.DeleteFunc(command.Flags, func(f *kong.Flag) bool { return !f.Tag.Has("replay") })
+		}
 	}
 	return parser, nil
 }

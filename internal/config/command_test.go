@@ -257,6 +257,7 @@ func TestCommands(t *testing.T) {
 		"short":           {[]string{"-h"}, CommandHelp},
 		"help of run":     {[]string{"run", "--help"}, CommandHelp},
 		"help of version": {[]string{"version", "-h"}, CommandHelp},
+		"help of replay":  {[]string{"replay", "--help"}, CommandHelp},
 		"help at the end": {[]string{"--batch-size", "7", "--help"}, CommandHelp},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -272,6 +273,24 @@ func TestCommands(t *testing.T) {
 	}
 }
 
+// TestReplay: a replay has a file and, of the settings, those that a capture has use for.
+func TestReplay(t *testing.T) {
+	want := Settings{
+		Sampling: 1, FlowShape: ShapeConnection, MaxFlows: 262144, Zones: ZonesNone, Hostname: "node-1",
+		TCPIdleTimeout: time.Minute, UDPIdleTimeout: 30 * time.Second, ActiveTimeout: 5 * time.Second, CloseLinger: time.Second,
+	}
+	environ := []string{"AGENT_ACTIVE_TIMEOUT=5", "NODE_NAME=node-1", "AGENT_ENDPOINT_URL=http://brain/", "AGENT_BATCH_SIZE=many"}
+	for _, file := range []string{"-", "a.pcap"} {
+		got, err := Parse([]string{"replay", file, "--flow-shape=connection"}, environ, io.Discard)
+		if err != nil || !reflect.DeepEqual(got, Invocation{Command: CommandReplay, File: file, Settings: want}) {
+			t.Errorf("%s: %+v, %v", file, got, err)
+		}
+	}
+	if _, err := Parse([]string{"replay", "a.pcap"}, []string{"AGENT_COLOUR=red"}, io.Discard); err == nil {
+		t.Error("no error from a variable that is no setting")
+	}
+}
+
 func TestCommandLineErrors(t *testing.T) {
 	for name, c := range map[string]struct {
 		args []string
@@ -284,6 +303,9 @@ func TestCommandLineErrors(t *testing.T) {
 		"mistyped flag":      {[]string{"--batchsize=1"}, `unknown flag --batchsize, did you mean "--batch-size"?; see weir --help`},
 		"flag of another":    {[]string{"--batch-size=1", "version"}, `flag --batch-size applies to the default command "run", not "version"; see weir --help`},
 		"several lines":      {[]string{"run", "a\nb\x1b[0m\u202e"}, "unexpected argument a\ufffdb\ufffd[0m\ufffd; see weir --help"},
+		"no file":            {[]string{"replay"}, `expected "<file>"; see weir --help`},
+		"two files":          {[]string{"replay", "a", "b"}, `unexpected argument b; see weir --help`},
+		"not of replay":      {[]string{"replay", "a", "--interface=eth0"}, `unknown flag --interface; see weir --help`},
 		"no value":           {[]string{"--batch-size"}, `--batch-size has no value: want a whole number from 1 to 100000`},
 		"no value, next":     {[]string{"--compression", "--batch-size=1"}, `--compression has no value: want none, gzip or zstd`},
 		"empty value":        {[]string{"--compression="}, `--compression="": want none, gzip or zstd`},

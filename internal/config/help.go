@@ -20,8 +20,11 @@ func writeHelp(w io.Writer, app *kong.Application, command *kong.Node) error {
 		}
 	} else {
 		usage := ""
+		for _, argument := range command.Positional {
+			usage += " " + strings.ToUpper(argument.Name)
+		}
 		if len(command.Flags) > 0 {
-			usage = " [--SETTING=VALUE ...]"
+			usage += " [--SETTING=VALUE ...]"
 		}
 		fmt.Fprintf(&b, "Usage: %s %s%s\n\n%s", app.Name, command.Name, usage, wrap(command.Help, ""))
 	}

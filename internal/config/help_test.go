@@ -54,13 +54,17 @@ func TestHelp(t *testing.T) {
 	if !strings.Contains(general, word) {
 		t.Errorf("want%sin\n%s", word, general)
 	}
-	for _, command := range []Command{CommandRun, CommandVersion} {
+	for _, command := range []Command{CommandRun, CommandReplay, CommandVersion} {
 		if !strings.Contains(general, "\n  "+string(command)+" ") {
 			t.Errorf("no command %s in\n%s", command, general)
 		}
 	}
 	if strings.Contains(run, "Commands:") || !strings.HasPrefix(run, "Usage: weir run [--SETTING=VALUE ...]\n") {
 		t.Errorf("help of run:\n%s", run)
+	}
+	const ofReplay = "Usage: weir replay FILE [--SETTING=VALUE ...]\n\nprint the flows of a pcap or pcapng file"
+	if got := helpOf(t, "replay"); !strings.HasPrefix(got, ofReplay) || strings.Contains(got, "--interface") {
+		t.Errorf("help of replay:\n%s", got)
 	}
 	if got, want := helpOf(t, "version"), "Usage: weir version\n\nprint the version\n"; got != want {
 		t.Errorf("help of version: %q, want %q", got, want)

@@ -12,21 +12,21 @@ import (
 // Settings is what the agent is told to do: every value is present and within its limits.
 //
 // A field's tags are what is known of its setting: the variable (var), the default, the least and the greatest value
-// (min, max), the name of its kind where the Go type does not tell it (type), and the help. The flag is the field's name
-// in kebab case, unless the tag name has another.
+// (min, max), the name of its kind where the Go type does not tell it (type), whether it is one of "weir replay" too
+// (replay), and the help. The flag is the field's name in kebab case, unless the tag name has another.
 type Settings struct {
 	Interface   Interfaces  `group:"Capture" var:"AGENT_INTERFACE" default:"auto" help:"Interfaces to watch, now and when they appear: auto is those of the default routes, all is every one but loopback."`
 	IngressHook IngressHook `group:"Capture" var:"AGENT_INGRESS_HOOK" default:"auto" help:"Where arriving packets are counted: auto is native XDP on hardware, else TCX, else clsact; tc is the last two. With xdp or xdp-generic, an offloaded super-packet that a virtual interface hands over whole counts as one."`
-	Sampling    uint32      `group:"Capture" var:"AGENT_SAMPLING" default:"1" min:"1" max:"1000000" help:"One in so many packets is counted, at random; events carry the rate, and their counts are of the packets that were."`
-	Zones       Zones       `group:"Capture" var:"AGENT_ZONES" default:"none" help:"vlan keeps connections apart that are equal but for their VLAN, and events name it. Of an interface and the VLANs on it, watch one only."`
-	Decap       Decap       `group:"Capture" var:"AGENT_DECAP" default:"none" help:"Tunnels of which the contents are counted, each connection in its tunnel, which events name. Of a tunnel's interface and the one below it, watch one only."`
+	Sampling    uint32      `group:"Capture" var:"AGENT_SAMPLING" replay:"" default:"1" min:"1" max:"1000000" help:"One in so many packets is counted, at random; events carry the rate, and their counts are of the packets that were."`
+	Zones       Zones       `group:"Capture" var:"AGENT_ZONES" replay:"" default:"none" help:"vlan keeps connections apart that are equal but for their VLAN, and events name it. Of an interface and the VLANs on it, watch one only."`
+	Decap       Decap       `group:"Capture" var:"AGENT_DECAP" replay:"" default:"none" help:"Tunnels of which the contents are counted, each connection in its tunnel, which events name. Of a tunnel's interface and the one below it, watch one only."`
 
-	FlowShape      FlowShape     `group:"Flows" var:"AGENT_FLOW_SHAPE" default:"flow" help:"What an event tells of: flow is one direction of a connection, connection is both."`
-	MaxFlows       uint32        `group:"Flows" var:"AGENT_MAX_FLOWS" default:"262144" min:"1024" max:"16777216" help:"Connections that the kernel's map has room for; when it is full, those unused for longest are evicted and counted."`
-	TCPIdleTimeout time.Duration `group:"Flows" var:"AGENT_TCP_IDLE_TIMEOUT" default:"60s" min:"100ms" max:"24h" help:"A TCP connection has ended when no packet came for so long. This and the next two are looked at every 2s, or less often if millions of flows make that long."`
-	UDPIdleTimeout time.Duration `group:"Flows" var:"AGENT_UDP_IDLE_TIMEOUT" default:"30s" min:"100ms" max:"24h" help:"The same for UDP and every other protocol."`
-	ActiveTimeout  time.Duration `group:"Flows" var:"AGENT_ACTIVE_TIMEOUT" default:"60s" min:"100ms" max:"24h" help:"A connection that goes on is reported in parts, each of about so long."`
-	CloseLinger    time.Duration `group:"Flows" var:"AGENT_CLOSE_LINGER" default:"1s" min:"0s" max:"1m" help:"How long a closed TCP connection waits for its last packets; after a reset, a third of it."`
+	FlowShape      FlowShape     `group:"Flows" var:"AGENT_FLOW_SHAPE" replay:"" default:"flow" help:"What an event tells of: flow is one direction of a connection, connection is both."`
+	MaxFlows       uint32        `group:"Flows" var:"AGENT_MAX_FLOWS" replay:"" default:"262144" min:"1024" max:"16777216" help:"Connections that the kernel's map has room for; when it is full, those unused for longest are evicted and counted."`
+	TCPIdleTimeout time.Duration `group:"Flows" var:"AGENT_TCP_IDLE_TIMEOUT" replay:"" default:"60s" min:"100ms" max:"24h" help:"A TCP connection has ended when no packet came for so long. This and the next two are looked at every 2s, or less often if millions of flows make that long."`
+	UDPIdleTimeout time.Duration `group:"Flows" var:"AGENT_UDP_IDLE_TIMEOUT" replay:"" default:"30s" min:"100ms" max:"24h" help:"The same for UDP and every other protocol."`
+	ActiveTimeout  time.Duration `group:"Flows" var:"AGENT_ACTIVE_TIMEOUT" replay:"" default:"60s" min:"100ms" max:"24h" help:"A connection that goes on is reported in parts, each of about so long."`
+	CloseLinger    time.Duration `group:"Flows" var:"AGENT_CLOSE_LINGER" replay:"" default:"1s" min:"0s" max:"1m" help:"How long a closed TCP connection waits for its last packets; after a reset, a third of it."`
 
 	EndpointURL   Endpoint      `group:"Delivery" var:"AGENT_ENDPOINT_URL" default:"stdout" help:"Where events go: to a Brain by HTTP POST, or one JSON object per line to standard output or a file."`
 	BatchSize     int           `group:"Delivery" var:"AGENT_BATCH_SIZE" default:"500" min:"1" max:"100000" help:"Events per batch at most."`
@@ -51,7 +51,7 @@ type Settings struct {
 	InsecureHTTP bool   `group:"Credentials" var:"AGENT_INSECURE_HTTP" default:"false" help:"Whether a token, a password or a client certificate may be set for a Brain at a plain http:// URL on another host, where anybody on the way can read what is sent."`
 
 	StopTimeout time.Duration `group:"Operation" var:"AGENT_STOP_TIMEOUT" default:"10s" min:"100ms" max:"10m" help:"How long a stop may take to deliver what is left."`
-	Hostname    string        `group:"Operation" var:"NODE_NAME" type:"hostname" help:"This host's name in events. Unset, it is the system's."`
+	Hostname    string        `group:"Operation" var:"NODE_NAME" replay:"" type:"hostname" help:"This host's name in events. Unset, it is the system's."`
 	Listen      string        `group:"Operation" var:"AGENT_LISTEN" default:"127.0.0.1:9478" type:"listen" help:"Address that serves /metrics, /healthz and /readyz."`
 	LogLevel    zapcore.Level `group:"Operation" var:"AGENT_LOG_LEVEL" default:"info" help:"The least severe messages that are logged."`
 	LogFormat   LogFormat     `group:"Operation" var:"AGENT_LOG_FORMAT" default:"auto" help:"How messages are logged: auto is console on a terminal, json elsewhere."`

@@ -108,7 +108,7 @@ func TestClose(t *testing.T) {
 				}
 			}
 			records, _ := k.records(t, func() (flow.Resident, bool, error) {
-				return k.Sweep(flow.Limits{Active: time.Hour})
+				return k.Sweep(now(), flow.Limits{Active: time.Hour})
 			})
 			if len(records) != 1 {
 				t.Fatalf("%d records, want 1", len(records))
@@ -278,7 +278,7 @@ func TestSweep(t *testing.T) {
 			for range 2 {
 				k.run(t, kernelProgXdpIngress, testnet.UDP(client, server, 10).Bytes(), nil)
 			}
-			records, resident := k.records(t, func() (flow.Resident, bool, error) { return k.Sweep(row.limits) })
+			records, resident := k.records(t, func() (flow.Resident, bool, error) { return k.Sweep(now(), row.limits) })
 			if resident != row.resident {
 				t.Errorf("resident %+v, want %+v", resident, row.resident)
 			}
@@ -298,7 +298,7 @@ func TestDeltas(t *testing.T) {
 	k := newKernel(t, 1024)
 	frame := testnet.TCP(client, server, testnet.ACK, 10).Bytes()
 	active := func() (flow.Resident, bool, error) {
-		return k.Sweep(flow.Limits{TCPIdle: time.Hour, OtherIdle: time.Hour})
+		return k.Sweep(now(), flow.Limits{TCPIdle: time.Hour, OtherIdle: time.Hour})
 	}
 	var last uint64
 	for period := range 3 {

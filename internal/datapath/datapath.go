@@ -35,6 +35,8 @@ type Config struct {
 	// Decap names the tunnels of which the contents are counted, with the UDP port of those that run over UDP. The
 	// others are counted as what they are on the wire.
 	Decap map[flow.TunnelKind]uint16
+	// Replay has frames counted that Replay is given, by the clock of their capture, and nothing else.
+	Replay bool
 }
 
 // Datapath is the loaded kernel side. Its methods may be called from several goroutines.
@@ -46,6 +48,8 @@ type Datapath struct {
 	xdp      *ebpf.Program // nil where the kernel has no XDP with fragments
 	records  *ringbuf.Reader
 	closed   *ringbuf.Reader
+
+	skb [skbSize]byte // the context of Replay
 
 	handover sync.Mutex // sweep and take write the same counters: one at a time
 
@@ -104,6 +108,11 @@ func configure(spec *ebpf.CollectionSpec, cfg Config) error {
 		for _, name := range []string{kernelMapTunnels, kernelMapFreeZones} {
 			spec.Maps[name].MaxEntries = endTunnelZone - firstTunnelZone
 		}
+	}
+	if cfg.Replay {
+		settings.Replay = 1
+		delete(spec.Programs, kernelProgXdpIngress)
+		delete(spec.Programs, kernelProgTcEgress)
 	}
 	if err := spec.Variables[kernelVarConfig].Set(&settings); err != nil {
 		return fmt.Errorf("set the kernel object's settings: %w", err)

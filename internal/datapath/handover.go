@@ -9,40 +9,28 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
-	"golang.org/x/sys/unix"
 
 	"weir/internal/flow"
 )
 
-// Sweep walks the map and has every entry that is due handed over. It reports false when the ring of records filled
-// before the end: what is left stays in the map; read the records and sweep again. Resident is known after a whole walk.
-func (d *Datapath) Sweep(limits flow.Limits) (flow.Resident, bool, error) {
-	began, err := monotonic()
-	if err != nil {
-		return flow.Resident{}, false, err
-	}
-	if err := d.zones.reclaim(began, max(limits.TCPIdle, limits.OtherIdle)); err != nil {
+// Sweep walks the map and has every entry handed over that is due at nowNs, which is CLOCK_MONOTONIC's time, or in a replay
+// the capture's. It reports false when the ring of records filled before the end: what is left stays in the map; read the
+// records and sweep again. Resident is known after a whole walk.
+func (d *Datapath) Sweep(nowNs uint64, limits flow.Limits) (flow.Resident, bool, error) {
+	if err := d.zones.reclaim(nowNs, max(limits.TCPIdle, limits.OtherIdle)); err != nil {
 		return flow.Resident{}, false, err
 	}
 	resident, whole, err := d.sweep(kernelSweepArgs{
+		NowNs:       nowNs,
 		TcpIdleNs:   uint64(limits.TCPIdle),
 		OtherIdleNs: uint64(limits.OtherIdle),
 		ActiveNs:    uint64(limits.Active),
 		LingerNs:    uint64(limits.Linger),
 	})
 	if whole {
-		d.zones.sweptSince(began)
+		d.zones.sweptSince(nowNs)
 	}
 	return resident, whole, err
-}
-
-// monotonic reads the kernel's clock, in nanoseconds.
-func monotonic() (uint64, error) {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		return 0, fmt.Errorf("read the monotonic clock: %w", err)
-	}
-	return uint64(ts.Nano()), nil
 }
 
 // SweepOut is Sweep for every entry, due or not.

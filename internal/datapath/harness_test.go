@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"testing"
@@ -155,11 +156,12 @@ func (k kernel) closed(t testing.TB) []flow.Closing {
 	return all
 }
 
-// since returns what a ledger gained, in what hooks saw and in fates.
+// since returns what a ledger gained, in what hooks saw, in fates and in inserts.
 func since(now, before flow.Ledger) flow.Ledger {
 	less := func(a, b flow.Counter) flow.Counter {
 		return flow.Counter{Packets: a.Packets - b.Packets, Bytes: a.Bytes - b.Bytes}
 	}
+	now.Seen, now.Uncounted = maps.Clone(now.Seen), maps.Clone(now.Uncounted)
 	for hook, c := range now.Seen {
 		now.Seen[hook] = less(c, before.Seen[hook])
 	}
@@ -167,6 +169,7 @@ func since(now, before flow.Ledger) flow.Ledger {
 		now.Uncounted[reason] = less(c, before.Uncounted[reason])
 	}
 	now.Counted = less(now.Counted, before.Counted)
+	now.Inserts -= before.Inserts
 	return now
 }
 

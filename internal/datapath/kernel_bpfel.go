@@ -154,6 +154,7 @@ type kernelSettings struct {
 	_          structs.HostLayout
 	Sampling   uint32
 	VlanZones  uint32
+	Replay     uint32
 	Decap      uint32
 	VxlanPort  uint16
 	GenevePort uint16
@@ -163,6 +164,7 @@ type kernelSettings struct {
 
 type kernelSweepArgs struct {
 	_               structs.HostLayout
+	NowNs           uint64
 	TcpIdleNs       uint64
 	OtherIdleNs     uint64
 	ActiveNs        uint64
@@ -226,6 +228,7 @@ const (
 	kernelProgTcIngress  = "tc_ingress"
 	kernelProgXdpIngress = "xdp_ingress"
 	kernelVarAbiTypes    = "abi_types"
+	kernelVarCapturedNs  = "captured_ns"
 	kernelVarConfig      = "config"
 )
 
@@ -297,8 +300,9 @@ type kernelMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelVariableSpecs struct {
-	AbiTypes *ebpf.VariableSpec `ebpf:"abi_types"`
-	Config   *ebpf.VariableSpec `ebpf:"config"`
+	AbiTypes   *ebpf.VariableSpec `ebpf:"abi_types"`
+	CapturedNs *ebpf.VariableSpec `ebpf:"captured_ns"`
+	Config     *ebpf.VariableSpec `ebpf:"config"`
 }
 
 // kernelObjects contains all objects after they have been loaded into the kernel.
@@ -350,8 +354,9 @@ func (m *kernelMaps) Close() error {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelVariables struct {
-	AbiTypes *ebpf.Variable `ebpf:"abi_types"`
-	Config   *ebpf.Variable `ebpf:"config"`
+	AbiTypes   *ebpf.Variable `ebpf:"abi_types"`
+	CapturedNs *ebpf.Variable `ebpf:"captured_ns"`
+	Config     *ebpf.Variable `ebpf:"config"`
 }
 
 // kernelPrograms contains all programs after they have been loaded into the kernel.

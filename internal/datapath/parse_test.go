@@ -141,6 +141,14 @@ var shapes = []struct {
 		"[fd00::1]:1000", "[fd00::2]:53", tcp, 14 + 40 + 8 + 16 + 24 + 16 + 8 + 20, 0x10,
 	},
 	{
+		"IPv6 mobility header with something behind it", udp6.Extension(testnet.Mobility, 16).Bytes(),
+		"[fd00::1]:1000", "[fd00::2]:53", udp, 14 + 40 + 16 + 8, 0,
+	},
+	{
+		"IPv6 mobility message", testnet.IP("fd00::1", "fd00::2", testnet.Mobility, append([]byte{59}, make([]byte, 15)...)).Bytes(),
+		"[fd00::1]:0", "[fd00::2]:0", testnet.Mobility, 14 + 40 + 1, 0,
+	},
+	{
 		"IPv6 fragment that is the whole datagram", atomicFragment(),
 		"[fd00::1]:1000", "[fd00::2]:53", udp, 14 + 40 + 8 + 8, 0,
 	},
@@ -299,6 +307,7 @@ func TestUncounted(t *testing.T) {
 		{"IPv4 total length less than its header", change(udp4, 17, 19), "malformed"},
 		{"IPv4 total length ends in the UDP header", change(udp4, 17, 27), "malformed"},
 		{"IPv4 total length ends at its header, behind it is padding", change(udp4, 17, 20), "malformed"},
+		{"IPv4 total length ends in the UDP header, and so does the frame", change(udp4, 17, 27)[:14+20+2], "malformed"},
 		{"TCP header longer than the payload", change(testnet.TCP("10.0.0.1:1", "10.0.0.2:2", testnet.ACK, 0), 14+20+12, 0xf0), "malformed"},
 		{"IPv6 says version 4", change(udp6, 14, 0x40), "malformed"},
 		{"IPv6 payload ends in the UDP header", change(udp6, 19, 7), "malformed"},

@@ -28,7 +28,7 @@ func hammer(t *testing.T, k kernel, limits flow.Limits) (sent flow.Counter) {
 	go func() {
 		for {
 			last := done.Load()
-			if _, _, err := k.Sweep(limits); err != nil {
+			if _, _, err := k.Sweep(now(), limits); err != nil {
 				swept <- err
 				return
 			}
@@ -60,7 +60,7 @@ func TestInterimHandoverLosesNothing(t *testing.T) {
 	k := newKernel(t, 1024)
 	active := flow.Limits{TCPIdle: time.Hour, OtherIdle: time.Hour, Active: time.Nanosecond}
 	sent := hammer(t, k, active)
-	if _, resident := k.records(t, func() (flow.Resident, bool, error) { return k.Sweep(active) }); resident.Packets != 0 {
+	if _, resident := k.records(t, func() (flow.Resident, bool, error) { return k.Sweep(now(), active) }); resident.Packets != 0 {
 		t.Errorf("%+v are left behind by a sweep for which they are due", resident)
 	}
 	_, resident := k.records(t, k.SweepOut)

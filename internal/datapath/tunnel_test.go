@@ -347,7 +347,7 @@ func TestZonesRunOut(t *testing.T) {
 		t.Errorf("records %q", got)
 	}
 	k.run(t, kernelProgTcIngress, frame(1), nil)
-	sweep := func() (flow.Resident, bool, error) { return k.Sweep(flow.Limits{Active: time.Hour}) }
+	sweep := func() (flow.Resident, bool, error) { return k.Sweep(now(), flow.Limits{Active: time.Hour}) }
 	var all []string
 	testnet.Eventually(t, "the zone is free again", func() bool {
 		all = append(all, names(sweep)...)

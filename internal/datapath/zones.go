@@ -27,7 +27,7 @@ type zones struct {
 
 	mu      sync.Mutex
 	known   map[uint16]place
-	leaving map[uint16]uint64 // zones that no new packet gets, by when that began: CLOCK_MONOTONIC, nanoseconds
+	leaving map[uint16]uint64 // zones that no new packet gets, by when that began, nanoseconds
 	swept   uint64            // when the last whole sweep began; the records of it have been read
 	looked  uint64            // when reclaim last looked for tunnels that are gone
 }

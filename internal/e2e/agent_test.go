@@ -30,6 +30,9 @@ var binary string
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
+	if binary = os.Getenv("WEIR_BINARY"); binary != "" { // where there is no compiler
+		return m.Run()
+	}
 	dir, err := os.MkdirTemp("", "weir-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

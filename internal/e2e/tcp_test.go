@@ -23,10 +23,15 @@ type pair struct {
 
 func newPair(t *testing.T) pair {
 	t.Helper()
+	return newPairOf(t, 1500)
+}
+
+func newPairOf(t *testing.T, mtu int) pair {
+	t.Helper()
 	p := pair{client: testnet.NewNamespace(t), server: testnet.NewNamespace(t)}
 	p.clientLink, p.serverLink = testnet.Veth(t,
-		testnet.End{Namespace: p.client, Name: "client", Addrs: []string{"10.9.0.1/24", "fd09::1/64"}},
-		testnet.End{Namespace: p.server, Name: "server", Addrs: []string{"10.9.0.2/24", "fd09::2/64"}})
+		testnet.End{Namespace: p.client, Name: "client", Addrs: []string{"10.9.0.1/24", "fd09::1/64"}, MTU: mtu},
+		testnet.End{Namespace: p.server, Name: "server", Addrs: []string{"10.9.0.2/24", "fd09::2/64"}, MTU: mtu})
 	return p
 }
 

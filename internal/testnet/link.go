@@ -1,6 +1,7 @@
 package testnet
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -100,6 +101,19 @@ func setUpEnd(t testing.TB, e End) *Link {
 		l.AddAddr(t, netip.MustParsePrefix(addr))
 	}
 	return l
+}
+
+// AddLink makes an interface of any kind, up, with an address and "arp off". It reports whether the kernel has that kind.
+func (n *Namespace) AddLink(t testing.TB, link netlink.Link, addr string) (*Link, bool) {
+	t.Helper()
+	err := n.Netlink.LinkAdd(link)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, false
+	}
+	if err != nil {
+		t.Fatalf("make interface %s of kind %s: %v", link.Attrs().Name, link.Type(), err)
+	}
+	return setUpEnd(t, End{Namespace: n, Name: link.Attrs().Name, Addrs: []string{addr}}), true
 }
 
 // AddAddr gives the interface an address, usable when it returns. The first IPv6 one switches IPv6 on.

@@ -36,6 +36,7 @@ const (
 	Routing            = 43
 	Authentication     = 51 // length in units of 4 bytes less 2 (RFC 4302), where the others have 8 less 1
 	DestinationOptions = 60
+	Mobility           = 135
 
 	fragmentHeader = 44
 	padN           = 1 // option that fills (RFC 8200, section 4.2)

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"weir/internal/testnet"
+)
+
+// TestReplay compares exit codes and output of replays: events on stdout, the ledger on stderr and, where the capture could not
+// be read to its end, why not behind it.
+func TestReplay(t *testing.T) {
+	testnet.NeedRoot(t)
+	dir := t.TempDir()
+	t.Chdir(dir)
+	frame := testnet.UDP("10.0.0.1:1000", "10.0.0.2:53", 10).Bytes()
+	whole := testnet.Pcap(t, testnet.Captured{Frame: frame}, testnet.Captured{At: time.Minute, Frame: frame})
+	for name, file := range map[string][]byte{
+		"whole.pcap": whole, "cut.pcap": whole[:len(whole)-1], "none.pcap": whole[:24], "a\x1b[2J": whole[:24],
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	event := func(name, second, reason string) string {
+		return `{"flow_id":"10.0.0.1:1000-10.0.0.2:53-UDP","timestamp":"2026-11-21T12:0` + second + `:00.000001Z","interface":"` + name +
+			`","hostname":"node-1","direction":"unknown",[^\n]*,"packet_count":1,"byte_count":52,[^\n]*,"end_reason":"` + reason + `",[^\n]*}\n`
+	}
+	ledger := func(packets string) string {
+		return ` +packets +bytes +connections\n(?s:.* unaccounted +0 +0 .*)\nevents: ` + packets + `\n`
+	}
+	for _, row := range []struct {
+		name, args     string
+		stdin          []byte
+		code           int
+		stdout, stderr string // regular expressions for the whole
+	}{
+		{"a file", "whole.pcap", nil, 0, event("whole.pcap", "0", "idle") + event("whole.pcap", "1", "shutdown"), ledger("2")},
+		{"standard input", "-", whole, 0, event("stdin", "0", "idle") + event("stdin", "1", "shutdown"), ledger("2")},
+		{"a setting", "--udp-idle-timeout=2m --active-timeout=2m whole.pcap", nil, 0, `[^\n]*"packet_count":2,[^\n]*\n`, ledger("1")},
+		{"without packets", "none.pcap", nil, 0, "", ledger("0")},
+		{
+			"cut short", "cut.pcap", nil, 1, event("cut.pcap", "0", "shutdown"),
+			ledger("1") + `weir: replay "cut.pcap": behind packet 1, at byte 92: the file is cut short\n`,
+		},
+		{"foreign", "-", []byte("GIF89a"), 1, "", `weir: replay "-": not a pcap or pcapng file: it begins with 47494638\n`},
+		{"empty", "-", nil, 1, "", `weir: replay "-": not a pcap or pcapng file: it has 0 bytes\n`},
+		{"missing", "none", nil, 1, "", `weir: replay "none": open none: no such file or directory\n`},
+		{"a folder", ".", nil, 1, "", `weir: replay ".": read .: is a directory\n`},
+		{"a strange name", "a\x1b[2J", nil, 0, "", ledger("0")},
+		{"a strange name that is missing", "b\x1b[2J", nil, 1, "", `weir: replay "b\\x1b\[2J": open b�\[2J: no such file or directory\n`},
+		{"no file", "", nil, 2, "", `weir: expected "<file>"; see weir --help\n`},
+		{"not a setting of replay", "whole.pcap --listen=:1", nil, 2, "", `weir: unknown flag --listen[^\n]*\n`},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			args := append([]string{"replay"}, strings.Fields(row.args)...)
+			code := run(t.Context(), args, []string{"NODE_NAME=node-1"}, bytes.NewReader(row.stdin), &stdout, &stderr)
+			if code != row.code {
+				t.Errorf("exit code %d, want %d", code, row.code)
+			}
+			for got, want := range map[*bytes.Buffer]string{&stdout: row.stdout, &stderr: row.stderr} {
+				if !regexp.MustCompile(`\A` + want + `\z`).Match(got.Bytes()) {
+					t.Errorf("printed %q, want %q", got, want)
+				}
+			}
+		})
+	}
+}

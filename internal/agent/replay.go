@@ -1,0 +1,73 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"weir/internal/capture"
+	"weir/internal/config"
+	"weir/internal/datapath"
+	"weir/internal/replay"
+)
+
+// Streams are what a replay reads and writes, but for its file.
+type Streams struct {
+	In       io.Reader // the file that is called "-"
+	Out      io.Writer // gets the events, one JSON object per line
+	Err      io.Writer // gets the ledger
+	Progress io.Writer // a terminal, or nil
+}
+
+// Replay counts the packets of a capture file, pcap or pcapng, and writes its events and its ledger. Of a file that cannot be
+// read to its end, or of one when ctx ended, these are of what was read; the error says what was not, and why.
+func Replay(ctx context.Context, s config.Settings, file string, streams Streams) error {
+	if err := replayFile(ctx, s, file, streams); err != nil {
+		return fmt.Errorf("replay %q: %w", file, err)
+	}
+	return nil
+}
+
+func replayFile(ctx context.Context, s config.Settings, file string, streams Streams) (err error) {
+	cfg := replay.Config{Name: "stdin", Events: streams.Out, Progress: streams.Progress}
+	in := streams.In
+	if file != "-" {
+		opened, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		defer opened.Close()
+		in, cfg.Name, cfg.Size = opened, filepath.Base(file), size(opened)
+	}
+	if cfg.Collect, err = collectConfig(s); err != nil {
+		return err
+	}
+	if cfg.Capture, err = capture.NewReader(in); err != nil {
+		return err
+	}
+	kernelConfig := datapathConfig(s)
+	kernelConfig.Replay = true
+	kernel, err := datapath.Load(kernelConfig)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, kernel.Close()) }()
+	run, err := replay.New(cfg, kernel)
+	if err != nil {
+		return err
+	}
+	books, err := run.Run(ctx)
+	return errors.Join(err, books.Write(streams.Err))
+}
+
+// size returns a file's size, or 0 for one that has none, such as a pipe.
+func size(file *os.File) int64 {
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return 0
+	}
+	return info.Size()
+}
