@@ -53,6 +53,10 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 		if err := replay(ctx, invocation, stdin, stdout, stderr); err != nil {
 			return fail(stderr, exitFailed, err)
 		}
+	case config.CommandUnpin:
+		if err := agent.Unpin(invocation.Settings); err != nil {
+			return fail(stderr, exitFailed, err)
+		}
 	case config.CommandRun:
 		if err := runAgent(ctx, invocation, stdout, stderr); err != nil {
 			return fail(stderr, exitFailed, err)
@@ -74,7 +78,7 @@ func runAgent(ctx context.Context, invocation config.Invocation, stdout, stderr 
 	log := newLogger(stderr, invocation.Settings.LogLevel, invocation.Settings.LogFormat)
 	defer func() { _ = log.Sync() }() // a terminal cannot be synced
 	for _, notice := range invocation.Notices {
-		log.Info(notice)
+		log.Warn(notice)
 	}
 	ended := make(chan struct{})
 	defer close(ended)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"weir/internal/deliver"
 	"weir/internal/enrich"
 	"weir/internal/flow"
+	"weir/internal/spool"
 	"weir/internal/telemetry"
 )
 
@@ -90,7 +92,9 @@ func (a *Agent) listen(s config.Settings, reg *prometheus.Registry) (err error) 
 }
 
 func (a *Agent) open(s config.Settings, build Build, stdout io.Writer, reg *prometheus.Registry) error {
-	deliverer, err := deliver.New(deliverConfig(s, build, stdout), a.log, reg)
+	cfg := deliverConfig(s, build, stdout)
+	cfg.Sealed = func(id flow.EventID) { a.kernel.Release(id) } // events come from the kernel, when it is loaded
+	deliverer, err := deliver.New(cfg, a.log, reg)
 	if err != nil {
 		return err
 	}
@@ -107,7 +111,9 @@ func (a *Agent) load(s config.Settings, build Build, reg *prometheus.Registry) e
 	if err != nil {
 		return err
 	}
-	if a.kernel, err = datapath.Load(datapathConfig(s)); err != nil {
+	kernelConfig := datapathConfig(s)
+	kernelConfig.PinDir = s.PinDir
+	if a.kernel, err = datapath.Load(kernelConfig); err != nil {
 		return err
 	}
 	node := new(enrich.Node)
@@ -144,7 +150,7 @@ func (a *Agent) load(s config.Settings, build Build, reg *prometheus.Registry) e
 }
 
 func deliverConfig(s config.Settings, build Build, stdout io.Writer) deliver.Config {
-	return deliver.Config{
+	cfg := deliver.Config{
 		URL:            s.EndpointURL.URL,
 		Path:           s.EndpointURL.Path,
 		BatchSize:      s.BatchSize,
@@ -152,10 +158,25 @@ func deliverConfig(s config.Settings, build Build, stdout io.Writer) deliver.Con
 		Format:         deliver.Format(s.BatchFormat),
 		Compression:    deliver.Compression(s.Compression),
 		QueueMaxBytes:  int64(s.QueueMaxBytes),
+		MaxAge:         s.QueueMaxAge,
+		Concurrency:    s.SendConcurrency,
+		BacklogShare:   s.BacklogShare,
+		QuarantinePath: s.QuarantineFile,
 		RequestTimeout: requestTimeout,
 		UserAgent:      "weir/" + build.Version,
-		Stdout:         stdout,
+		Credentials: deliver.Credentials{
+			TokenPath: s.TokenFile, CAPath: s.TLSCAFile, CertPath: s.TLSCertFile, KeyPath: s.TLSKeyFile,
+		},
+		Stdout: stdout,
 	}
+	if s.SpoolDir == "" {
+		return cfg
+	}
+	cfg.Spool = &spool.Config{Dir: s.SpoolDir, MaxBytes: int64(s.SpoolMaxBytes), Sync: spool.Policy(s.SpoolSync)}
+	if cfg.QuarantinePath == "" {
+		cfg.QuarantinePath = filepath.Join(s.SpoolDir, "quarantine.ndjson")
+	}
+	return cfg
 }
 
 func datapathConfig(s config.Settings) datapath.Config {
@@ -318,12 +339,16 @@ func (a *Agent) live() (bool, string) {
 	return true, ""
 }
 
-// ready reports on attaching and on delivery.
+// ready reports on attaching, on delivery and on the spool.
 func (a *Agent) ready() []telemetry.Check {
 	ok, reason := a.deliverer.Status()
 	list := append(a.attachments.checks(), a.namespaces.checks()...)
 	if len(list) == 0 {
 		list = append(list, telemetry.Check{Name: "attach", Detail: "no interface is attached"})
 	}
-	return append(list, telemetry.Check{Name: "deliver", OK: ok, Detail: reason})
+	list = append(list, telemetry.Check{Name: "deliver", OK: ok, Detail: reason})
+	if used, ok, reason := a.deliverer.SpoolStatus(); used {
+		list = append(list, telemetry.Check{Name: "spool", OK: ok, Detail: reason})
+	}
+	return list
 }

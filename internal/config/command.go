@@ -19,6 +19,7 @@ type Command string
 const (
 	CommandRun     Command = "run"
 	CommandReplay  Command = "replay"
+	CommandUnpin   Command = "unpin"
 	CommandVersion Command = "version"
 	CommandHelp    Command = "help" // done already: the help has been written
 )
@@ -26,9 +27,9 @@ const (
 // Invocation is a command line and its environment, understood.
 type Invocation struct {
 	Command  Command
-	Settings Settings // of CommandRun; of CommandReplay, only those that are its own
+	Settings Settings // of CommandRun; of CommandReplay and CommandUnpin, only those that are their own
 	File     string   // of CommandReplay
-	Notices  []string // what the log should say of variables that were accepted without effect
+	Notices  []string // what the log should warn of: settings that were accepted without effect, or that are not safe
 }
 
 // grammar is the command line: a field for each command, its settings within.
@@ -37,6 +38,7 @@ type grammar struct {
 
 	Run     Settings `cmd:"" default:"withargs" help:"count packets and report flows (the default)"`
 	Replay  replay   `cmd:"" help:"print the flows of a pcap or pcapng file; - is standard input"`
+	Unpin   Settings `cmd:"" help:"detach and remove what a stopped agent left in AGENT_PIN_DIR"`
 	Version struct{} `cmd:"" help:"print the version"`
 }
 
@@ -83,14 +85,22 @@ func Parse(args, environ []string, stdout io.Writer) (Invocation, error) {
 	if len(ctx.Selected().Flags) == 0 {
 		return invocation, nil
 	}
-	invocation.Settings = cli.Run
-	if invocation.Command == CommandReplay {
+	switch invocation.Command {
+	case CommandReplay:
 		invocation.Settings, invocation.File = cli.Replay.Settings, cli.Replay.File
+	case CommandUnpin:
+		invocation.Settings = cli.Unpin
+	default:
+		invocation.Settings = cli.Run
 	}
 	invocation.Notices, err = env.check(variables(parser.Model.Node))
 	if err != nil {
 		return Invocation{}, err
 	}
+	if err := invocation.Settings.checkCredentials(); err != nil {
+		return Invocation{}, err
+	}
+	invocation.Notices = append(invocation.Notices, invocation.Settings.exposure()...)
 	return invocation, nil
 }
 
@@ -104,8 +114,8 @@ func newParser(cli *grammar, options ...kong.Option) (*kong.Kong, error) {
 		return nil, fmt.Errorf("build the command line: %w", err)
 	}
 	for _, command := range parser.Model.Children {
-		if command.Name == string(CommandReplay) {
-			command.Flags = slices.DeleteFunc(command.Flags, func(f *kong.Flag) bool { return !f.Tag.Has("replay") })
+		if command != parser.Model.DefaultCmd {
+			command.Flags = slices.DeleteFunc(command.Flags, func(f *kong.Flag) bool { return !f.Tag.Has(command.Name) })
 		}
 	}
 	return parser, nil

@@ -19,26 +19,30 @@ import (
 // defaults is what design and README promise to who sets nothing.
 func defaults() Settings {
 	return Settings{
-		Interface:      Interfaces{Mode: InterfacesAuto},
-		IngressHook:    IngressAuto,
-		Sampling:       1,
-		Zones:          ZonesNone,
-		FlowShape:      ShapeFlow,
-		MaxFlows:       262144,
-		TCPIdleTimeout: time.Minute,
-		UDPIdleTimeout: 30 * time.Second,
-		ActiveTimeout:  time.Minute,
-		CloseLinger:    time.Second,
-		EndpointURL:    Endpoint{},
-		BatchSize:      500,
-		SendInterval:   5 * time.Second,
-		BatchFormat:    FormatAuto,
-		Compression:    CompressNone,
-		QueueMaxBytes:  64 << 20,
-		StopTimeout:    10 * time.Second,
-		Listen:         "127.0.0.1:9478",
-		LogLevel:       zapcore.InfoLevel,
-		LogFormat:      LogAuto,
+		Interface:       Interfaces{Mode: InterfacesAuto},
+		IngressHook:     IngressAuto,
+		Sampling:        1,
+		Zones:           ZonesNone,
+		FlowShape:       ShapeFlow,
+		MaxFlows:        262144,
+		TCPIdleTimeout:  time.Minute,
+		UDPIdleTimeout:  30 * time.Second,
+		ActiveTimeout:   time.Minute,
+		CloseLinger:     time.Second,
+		EndpointURL:     Endpoint{},
+		BatchSize:       500,
+		SendInterval:    5 * time.Second,
+		BatchFormat:     FormatAuto,
+		Compression:     CompressNone,
+		QueueMaxBytes:   64 << 20,
+		SendConcurrency: 2,
+		BacklogShare:    80,
+		SpoolMaxBytes:   1 << 30,
+		SpoolSync:       SpoolSync(time.Second),
+		StopTimeout:     10 * time.Second,
+		Listen:          "127.0.0.1:9478",
+		LogLevel:        zapcore.InfoLevel,
+		LogFormat:       LogAuto,
 	}
 }
 
@@ -140,8 +144,8 @@ var settingCases = []struct {
 	{"close-linger", "333ms", func(s *Settings) { s.CloseLinger = 333 * time.Millisecond }},
 	{"endpoint-url", "STDOUT", func(*Settings) {}},
 	{"endpoint-url", "file:/var/log/flows", func(s *Settings) { s.EndpointURL = Endpoint{Path: "/var/log/flows"} }},
-	{"endpoint-url", "http://brain:8000/ingest?a=b", func(s *Settings) {
-		s.EndpointURL = Endpoint{URL: &url.URL{Scheme: "http", Host: "brain:8000", Path: "/ingest", RawQuery: "a=b"}}
+	{"endpoint-url", "https://brain:8000/ingest?a=b", func(s *Settings) {
+		s.EndpointURL = Endpoint{URL: &url.URL{Scheme: "https", Host: "brain:8000", Path: "/ingest", RawQuery: "a=b"}}
 	}},
 	{"batch-size", "1", func(s *Settings) { s.BatchSize = 1 }},
 	{"batch-size", "100000", func(s *Settings) { s.BatchSize = 100000 }},
@@ -153,7 +157,21 @@ var settingCases = []struct {
 	{"compression", "zstd", func(s *Settings) { s.Compression = CompressZstd }},
 	{"queue-max-bytes", "1GiB", func(s *Settings) { s.QueueMaxBytes = 1 << 30 }},
 	{"queue-max-bytes", "1048576", func(s *Settings) { s.QueueMaxBytes = 1 << 20 }},
-	{"pin-dir", "/sys/fs/bpf/weir/", func(s *Settings) { s.PinDir = "/sys/fs/bpf/weir" }},
+	{"pin-dir", "/sys/fs/bpf/weir", func(s *Settings) { s.PinDir = "/sys/fs/bpf/weir" }},
+	{"queue-max-age", "24h", func(s *Settings) { s.QueueMaxAge = 24 * time.Hour }},
+	{"send-concurrency", "8", func(s *Settings) { s.SendConcurrency = 8 }},
+	{"backlog-share", "50", func(s *Settings) { s.BacklogShare = 50 }},
+	{"spool-dir", "/var/lib/weir/spool", func(s *Settings) { s.SpoolDir = "/var/lib/weir/spool" }},
+	{"spool-max-bytes", "16GiB", func(s *Settings) { s.SpoolMaxBytes = 16 << 30 }},
+	{"spool-sync", "always", func(s *Settings) { s.SpoolSync = SyncAlways }},
+	{"spool-sync", "Never", func(s *Settings) { s.SpoolSync = SyncNever }},
+	{"spool-sync", "0.25", func(s *Settings) { s.SpoolSync = SpoolSync(250 * time.Millisecond) }},
+	{"quarantine-file", "/var/log/refused", func(s *Settings) { s.QuarantineFile = "/var/log/refused" }},
+	{"token-file", "/run/secrets/token", func(s *Settings) { s.TokenFile = "/run/secrets/token" }},
+	{"tls-ca-file", "/etc/ca.pem", func(s *Settings) { s.TLSCAFile = "/etc/ca.pem" }},
+	{"tls-cert-file", "/etc/cert.pem", func(s *Settings) { s.TLSCertFile = "/etc/cert.pem" }},
+	{"tls-key-file", "/etc/key.pem", func(s *Settings) { s.TLSKeyFile = "/etc/key.pem" }},
+	{"insecure-http", "true", func(s *Settings) { s.InsecureHTTP = true }},
 	{"stop-timeout", "25s", func(s *Settings) { s.StopTimeout = 25 * time.Second }},
 	{"hostname", "node-1.example", func(s *Settings) { s.Hostname = "node-1.example" }},
 	{"listen", ":9479", func(s *Settings) { s.Listen = ":9479" }},
@@ -209,7 +227,10 @@ func settingDefault(t *testing.T, name string) string {
 			return flag.Default
 		}
 	}
-	return map[string]string{"hostname": "x", "netns": "/x", "pin-dir": "/x"}[name]
+	if name == "hostname" {
+		return "x"
+	}
+	return "/x" // a path
 }
 
 // TestNames holds the rule that leads from a flag to its variable, and that the limits themselves are allowed.
@@ -272,6 +293,15 @@ func TestReplay(t *testing.T) {
 	}
 	if _, err := Parse([]string{"replay", "a.pcap"}, []string{"AGENT_COLOUR=red"}, io.Discard); err == nil {
 		t.Error("no error from a variable that is no setting")
+	}
+}
+
+// TestUnpin: it has the folder of pins, and minds no other setting.
+func TestUnpin(t *testing.T) {
+	got, err := Parse([]string{"unpin"}, []string{"AGENT_PIN_DIR=/sys/fs/bpf/weir", "AGENT_BATCH_SIZE=many"}, io.Discard)
+	want := Invocation{Command: CommandUnpin, Settings: Settings{PinDir: "/sys/fs/bpf/weir"}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
 }
 

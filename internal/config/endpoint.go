@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -10,6 +11,27 @@ import (
 type Endpoint struct {
 	Path string   // of a file
 	URL  *url.URL // of a Brain, scheme http or https, and a host; its user and its query may be secrets
+}
+
+// String is for messages and dumps: it leaves out what may be a secret in a URL, which is all but its scheme and host.
+func (e Endpoint) String() string {
+	switch {
+	case e.URL != nil:
+		return (&url.URL{Scheme: e.URL.Scheme, Host: e.URL.Host}).String()
+	case e.Path != "":
+		return "file:" + e.Path
+	default:
+		return "stdout"
+	}
+}
+
+// exposed says that what is sent to e can be read on the way: it is plain HTTP, and not to this host.
+func (e Endpoint) exposed() bool {
+	if e.URL == nil || e.URL.Scheme != "http" || strings.EqualFold(e.URL.Hostname(), "localhost") {
+		return false
+	}
+	addr, err := netip.ParseAddr(e.URL.Hostname())
+	return err != nil || !addr.IsLoopback()
 }
 
 // parseEndpoint reads "stdout", "file:PATH" (also "file:///PATH", RFC 8089), or an http or https URL.

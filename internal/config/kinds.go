@@ -28,13 +28,15 @@ func kinds() []kong.Option {
 		ofType(free("none, or any of vxlan, geneve, gre, ipip and gtpu, comma-separated, vxlan, geneve and gtpu with their UDP port if it is not IANA's, as in vxlan:8472", parseDecap)),
 		ofType(oneOf(ShapeFlow, ShapeConnection)),
 		ofType(oneOf(FormatAuto, FormatArray, FormatNDJSON, FormatSingle)),
+		ofType(oneOf(false, true)),
+		ofType(free("never, always, or a duration from 10ms to 1h", parseSpoolSync)),
 		ofType(oneOf(CompressNone, CompressGzip, CompressZstd)),
 		ofType(oneOf(zapcore.DebugLevel, zapcore.InfoLevel, zapcore.WarnLevel, zapcore.ErrorLevel)),
 		ofType(oneOf(LogAuto, LogConsole, LogJSON)),
 		ofType(free(`auto, all, or names and globs, comma-separated, each name at most 15 bytes and without "/"`, parseInterfaces)),
 		ofType(free("absolute paths or globs, comma-separated", parsePaths)),
 		ofType(free("stdout, file:PATH, or an http:// or https:// URL with a host", parseEndpoint)),
-		kong.NamedMapper("path", free("an absolute path", parsePath)),
+		kong.NamedMapper("path", free("a path", parsePath)),
 		kong.NamedMapper("hostname", free("a host name of at most 253 letters, digits, dots, hyphens and underscores", parseHostname)),
 		kong.NamedMapper("listen", free("HOST:PORT with a port from 0 to 65535", parseListen)),
 	}
@@ -161,7 +163,20 @@ func parsePaths(text string) (Paths, bool) {
 	return paths, true
 }
 
-func parsePath(text string) (string, bool) { return filepath.Clean(text), filepath.IsAbs(text) }
+func parseSpoolSync(text string) (SpoolSync, bool) {
+	switch strings.ToLower(text) {
+	case "never":
+		return SyncNever, true
+	case "always":
+		return SyncAlways, true
+	}
+	d, ok := parseDuration(text)
+	return SpoolSync(d), ok && d >= 10*time.Millisecond && d <= time.Hour
+}
+
+func parsePath(text string) (string, bool) {
+	return text, text != "" && !strings.ContainsRune(text, 0)
+}
 
 func parseHostname(text string) (string, bool) {
 	return text, text != "" && len(text) <= 253 && isHostname(text)

@@ -12,8 +12,8 @@ import (
 // Settings is what the agent is told to do: every value is present and within its limits.
 //
 // A field's tags are what is known of its setting: the variable (var), the default, the least and the greatest value
-// (min, max), the name of its kind where the Go type does not tell it (type), whether it is one of "weir replay" too
-// (replay), and the help. The flag is the field's name in kebab case.
+// (min, max), the name of its kind where the Go type does not tell it (type), which commands but "weir run" have it too
+// (replay, unpin), and the help. The flag is the field's name in kebab case, unless the tag name has another.
 type Settings struct {
 	Interface   Interfaces  `group:"Capture" var:"AGENT_INTERFACE" default:"auto" help:"Interfaces to watch, now and when they appear: auto is those of the default routes, all is every one but loopback."`
 	Netns       Paths       `group:"Capture" var:"AGENT_NETNS" help:"Network namespaces whose interfaces are watched too, now and when they appear, by paths such as /run/netns/*; events name them. AGENT_INTERFACE is about each of them by itself. It takes CAP_SYS_ADMIN."`
@@ -34,9 +34,24 @@ type Settings struct {
 	SendInterval  time.Duration `group:"Delivery" var:"AGENT_SEND_INTERVAL" default:"5s" min:"10ms" max:"1h" help:"A batch that is not full is sent after so long."`
 	BatchFormat   BatchFormat   `group:"Delivery" var:"AGENT_BATCH_FORMAT" default:"auto" help:"How a batch is written for a Brain: auto is array, and single if the Brain answers 422 to the first array; a batch size of 1 means single."`
 	Compression   Compression   `group:"Delivery" var:"AGENT_COMPRESSION" default:"none" help:"How a batch is compressed for a Brain."`
-	QueueMaxBytes ByteSize      `group:"Delivery" var:"AGENT_QUEUE_MAX_BYTES" default:"64MiB" min:"1MiB" max:"64GiB" help:"Memory for events that wait to be delivered; what does not fit is dropped and counted."`
+	QueueMaxBytes ByteSize      `group:"Delivery" var:"AGENT_QUEUE_MAX_BYTES" default:"64MiB" min:"1MiB" max:"64GiB" help:"Memory for events that wait to be delivered; what does not fit is in the spool only or, without one, dropped and counted."`
 
-	PinDir      string        `group:"Operation" var:"AGENT_PIN_DIR" type:"path" help:"A folder in a BPF file system, such as /sys/fs/bpf/weir, where the flow map and the programs stay when the agent ends, so that a restart has no gap. The kernel goes on counting meanwhile; weir unpin ends that."`
+	QueueMaxAge     time.Duration `group:"Delivery" var:"AGENT_QUEUE_MAX_AGE" default:"0s" min:"0s" max:"8760h" help:"Events that wait for longer than this, in memory or on disk, are dropped and counted; 0 is no limit."`
+	SendConcurrency int           `group:"Delivery" var:"AGENT_SEND_CONCURRENCY" default:"2" min:"1" max:"64" help:"Batches that are sent to a Brain at a time, each over a connection that is kept alive. One that takes single events into one database is not faster with more than two."`
+	BacklogShare    int           `group:"Delivery" var:"AGENT_BACKLOG_SHARE" default:"80" min:"1" max:"99" help:"After an outage, of 100 batches so many are of the backlog, oldest first; the others are live ones, less than 2s old."`
+
+	SpoolDir       string    `group:"Spool" var:"AGENT_SPOOL_DIR" type:"path" help:"Directory of the spool: every batch is written there and stays until the Brain has it, across restarts and crashes. Unset, events are in memory only."`
+	SpoolMaxBytes  ByteSize  `group:"Spool" var:"AGENT_SPOOL_MAX_BYTES" default:"1GiB" min:"1MiB" max:"1024GiB" help:"Bound on the spool; what does not fit pushes out the oldest, which is counted."`
+	SpoolSync      SpoolSync `group:"Spool" var:"AGENT_SPOOL_SYNC" default:"1s" help:"When batches are forced to the disk: always before the kernel's record of them is let go, never by weir, or every so often. A crash of the machine costs at most what came since; one of weir alone costs nothing."`
+	QuarantineFile string    `group:"Spool" var:"AGENT_QUARANTINE_FILE" type:"path" help:"File that refused events are appended to, up to 64 MiB. Unset, it is quarantine.ndjson in the spool, or none without a spool."`
+
+	TokenFile    string `group:"Credentials" var:"AGENT_TOKEN_FILE" type:"path" help:"File with the token that is sent to the Brain (Authorization: Bearer). This and the next three are read again when they change."`
+	TLSCAFile    string `group:"Credentials" name:"tls-ca-file" var:"AGENT_TLS_CA_FILE" type:"path" help:"File with the certificates, in PEM format, of the authorities that may have signed the Brain's. Unset, those that the system trusts."`
+	TLSCertFile  string `group:"Credentials" var:"AGENT_TLS_CERT_FILE" type:"path" help:"File with the client certificate and its chain, in PEM format."`
+	TLSKeyFile   string `group:"Credentials" var:"AGENT_TLS_KEY_FILE" type:"path" help:"File with the client certificate's key, in PEM format."`
+	InsecureHTTP bool   `group:"Credentials" var:"AGENT_INSECURE_HTTP" default:"false" help:"Whether a token, a password or a client certificate may be set for a Brain at a plain http:// URL on another host, where anybody on the way can read what is sent."`
+
+	PinDir      string        `group:"Operation" var:"AGENT_PIN_DIR" unpin:"" type:"path" help:"A folder in a BPF file system, such as /sys/fs/bpf/weir, where the flow map and the programs stay when the agent ends, so that a restart has no gap. The kernel goes on counting meanwhile; weir unpin ends that."`
 	StopTimeout time.Duration `group:"Operation" var:"AGENT_STOP_TIMEOUT" default:"10s" min:"100ms" max:"10m" help:"How long a stop may take to deliver what is left."`
 	Hostname    string        `group:"Operation" var:"NODE_NAME" replay:"" type:"hostname" help:"This host's name in events. Unset, it is the system's."`
 	Listen      string        `group:"Operation" var:"AGENT_LISTEN" default:"127.0.0.1:9478" type:"listen" help:"Address that serves /metrics, /healthz and /readyz."`
@@ -95,6 +110,15 @@ const (
 	CompressNone Compression = "none"
 	CompressGzip Compression = "gzip"
 	CompressZstd Compression = "zstd"
+)
+
+// SpoolSync is after how long what was spooled is forced to the disk, or one of its values.
+type SpoolSync time.Duration
+
+// The values of SpoolSync that are not times.
+const (
+	SyncAlways SpoolSync = 0  // at once
+	SyncNever  SpoolSync = -1 // when the kernel sees fit
 )
 
 // LogFormat is how log messages are written.

@@ -2,7 +2,10 @@ package deliver
 
 import (
 	"bytes"
-	"strconv"
+	"fmt"
+	"time"
+
+	"weir/internal/spool"
 )
 
 // Batch is a number of events that travel together. It does not change once it is made.
@@ -17,33 +20,52 @@ func (b *Batch) beginning(lines []byte) *Batch {
 	return &Batch{ID: b.ID, Lines: lines, Events: bytes.Count(lines, []byte{'\n'})}
 }
 
-// flight is a batch that is being delivered, and how far it came, so that a retry resumes where the last try ended.
+// flight is a batch on its way, and how far it came, so that a retry resumes where the last try ended.
 type flight struct {
-	*Batch
-	rest      []byte // the lines whose fate is still open
-	left      int    // the events in rest
-	delivered int    // the events that were accepted; the others outside rest were dropped
+	*Batch               // nil while it is only on disk
+	sealed     time.Time // when it was complete
+	seq        spool.Seq // of its record on disk; 0 if it has none
+	unsettled  []byte    // the lines whose fate is open
+	left       int       // the events in them
+	delivered  int       // the events that were accepted; the others outside unsettled were dropped
+	unitEvents int       // events that may be sent at once; 0: all
 }
 
-func newFlight(b *Batch) *flight {
-	return &flight{Batch: b, rest: b.Lines, left: b.Events}
+func newFlight(b *Batch, sealed time.Time) *flight {
+	return &flight{Batch: b, sealed: sealed, unsettled: b.Lines, left: b.Events}
 }
 
-// unit returns what is to be sent next: all that is open, or, where single, its first event under a key of its own.
+// unit returns what is to be sent next: all that is open, or as much as may be sent at once. A part has a key of its own,
+// which says where in the batch it is, so it is the same in a later life of the agent.
 func (f *flight) unit(single bool) *Batch {
-	if !single {
-		return &Batch{ID: f.ID, Lines: f.rest, Events: f.left}
+	events := f.left
+	if f.unitEvents > 0 {
+		events = min(events, f.unitEvents)
 	}
-	return &Batch{
-		ID:     f.ID + "-" + strconv.Itoa(f.Events-f.left),
-		Lines:  f.rest[:bytes.IndexByte(f.rest, '\n')+1],
-		Events: 1,
+	switch {
+	case single:
+		events = 1
+	case events == f.Events:
+		return f.Batch
 	}
+	lines := f.unsettled
+	if events < f.left {
+		lines = lines[:endOfLine(lines, events)]
+	}
+	return &Batch{ID: fmt.Sprintf("%s-%d-%d", f.ID, f.Events-f.left, events), Lines: lines, Events: events}
+}
+
+// endOfLine returns where the nth of some lines ends.
+func endOfLine(lines []byte, n int) (end int) {
+	for range n {
+		end += bytes.IndexByte(lines[end:], '\n') + 1
+	}
+	return end
 }
 
 // settle takes a unit whose fate is known off the flight.
 func (f *flight) settle(u *Batch) {
-	f.rest = f.rest[len(u.Lines):]
+	f.unsettled = f.unsettled[len(u.Lines):]
 	f.left -= u.Events
 }
 

@@ -6,6 +6,11 @@ import (
 	"io"
 	"net/url"
 	"time"
+
+	"go.uber.org/zap"
+
+	"weir/internal/flow"
+	"weir/internal/spool"
 )
 
 // Config says where events go and how. The defaults are the caller's.
@@ -20,10 +25,31 @@ type Config struct {
 	SendInterval  time.Duration // a batch that holds fewer is sent this long after its first event
 	Format        Format        // of HTTP bodies; the other sinks write one JSON object a line
 	Compression   Compression   // of HTTP bodies
-	QueueMaxBytes int64         // bound on all that is held, uncompressed, a batch being sent included
+	QueueMaxBytes int64         // bound on what is held in memory, uncompressed, batches being sent included
+	MaxAge        time.Duration // a batch that waits for longer is dropped; 0: none is
+	Concurrency   int           // batches that are sent to a Brain at a time
+	BacklogShare  int           // of 100 batches, those of the backlog while there are live ones too
+
+	// Spool says where on disk batches are kept until they have their fate; nil: nowhere. Its Log is set by New.
+	Spool *spool.Config
+	// QuarantinePath is the file that refused events are appended to; empty: none.
+	QuarantinePath string
+	// Sealed is told the last event of each batch once it is on disk or, without a disk that works, in memory: from then
+	// on it and all before it are the delivery's to lose. It must not call Add.
+	Sealed func(flow.EventID)
 
 	RequestTimeout time.Duration // from dialling to the head of the answer, redirects included
 	UserAgent      string
+	Credentials    Credentials
+}
+
+// Credentials are files that say who the agent is and whom it trusts. Each may be empty. They are read again when they
+// change; while a new one is not valid, the old one is used.
+type Credentials struct {
+	TokenPath string // sent as a bearer token (RFC 6750)
+	CAPath    string // PEM: what the Brain's certificate must be signed by; empty: what the system trusts
+	CertPath  string // PEM: the client certificate and its chain, with KeyPath
+	KeyPath   string // PEM
 }
 
 // Format says how a batch is laid out in an HTTP body.
@@ -69,17 +95,34 @@ func (c *Config) validate() error {
 	if c.SendInterval <= 0 {
 		return fmt.Errorf("send interval %s: want more than 0", c.SendInterval)
 	}
+	if c.Concurrency < 1 {
+		return fmt.Errorf("%d batches at a time: want at least 1", c.Concurrency)
+	}
+	if c.BacklogShare < 1 || c.BacklogShare > 99 {
+		return fmt.Errorf("backlog share of %d %%: want 1 to 99", c.BacklogShare)
+	}
+	if (c.Credentials.CertPath == "") != (c.Credentials.KeyPath == "") {
+		return errors.New("client certificate: want its file and that of its key, or neither")
+	}
 	if c.RequestTimeout <= 0 {
 		return fmt.Errorf("request timeout %s: want more than 0", c.RequestTimeout)
 	}
 	return nil
 }
 
+// concurrency is how many batches may be on the wire. What is not a Brain takes one after the other.
+func (c *Config) concurrency() int {
+	if c.URL == nil {
+		return 1
+	}
+	return c.Concurrency
+}
+
 // sink makes the sink that events go to, and the name it has in messages.
-func (c *Config) sink(m *metrics) (sink, string, error) {
+func (c *Config) sink(m *metrics, log *zap.Logger) (sink, string, error) {
 	switch {
 	case c.URL != nil:
-		s, err := newHTTPSink(c, c.URL, m.duration)
+		s, err := newHTTPSink(c, c.URL, m.duration, log)
 		return s, "the Brain", err
 	case c.Path != "":
 		return &writerSink{path: c.Path}, "the output file", nil

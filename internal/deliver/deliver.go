@@ -1,14 +1,18 @@
-// Package deliver brings FlowEvents to the Brain, to standard output or to a file: it gathers them in batches, holds
-// what cannot be sent yet within a bound, and sends each batch until it is accepted, refused or pushed out by newer
-// ones. Every event ends as delivered or as dropped for a reason, and is counted as that:
+// Package deliver brings FlowEvents to the Brain, to standard output or to a file: it gathers them in batches, keeps
+// these on disk if it is told where, holds what cannot be sent yet within a bound, and sends each batch until it is
+// accepted, refused or pushed out by newer ones. Every event ends as delivered or as dropped for a reason, and is counted
+// as that:
 //
-//	added = delivered + dropped + held
+//	added + recovered = delivered + dropped + damaged + held
+//
+// where recovered are those that an earlier run of the agent left on disk, and damaged those that the disk lost.
 package deliver
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,7 +21,7 @@ import (
 	"weir/internal/flow"
 )
 
-// sink is where batches go.
+// sink is where batches go. Several may be sent at a time.
 type sink interface {
 	open() error
 
@@ -34,14 +38,18 @@ type sink interface {
 
 // Deliverer takes events by Add and sends them in Run, after Open.
 type Deliverer struct {
-	queue   *queue
-	sink    sink
-	where   string // the endpoint, fit for logs
-	target  string // what the endpoint is, in messages
-	metrics *metrics
-	health  *health
-	log     *zap.Logger
-	backoff backoff // Run's
+	batcher     *batcher
+	queue       *queue
+	disk        *disk // nil without one
+	sink        sink
+	quarantine  *quarantine // nil without one
+	concurrency int
+	where       string // the endpoint, fit for logs
+	target      string // what the endpoint is, in messages
+	metrics     *metrics
+	health      *health
+	log         *zap.Logger
+	reg         prometheus.Registerer
 }
 
 // New returns a Deliverer that has not opened anything. It fails if the configuration is wrong or if reg has its
@@ -50,56 +58,73 @@ func New(cfg Config, log *zap.Logger, reg prometheus.Registerer) (*Deliverer, er
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("configure delivery: %w", err)
 	}
-	q := newQueue(&cfg)
-	m, err := newMetrics(reg, q.held)
-	if err != nil {
+	d := &Deliverer{concurrency: cfg.concurrency(), where: cfg.where(), log: log, reg: reg}
+	if cfg.Spool != nil {
+		d.disk = &disk{cfg: *cfg.Spool}
+		d.disk.cfg.Log = log
+	}
+	d.queue = newQueue(&cfg, d.disk)
+	d.batcher = newBatcher(&cfg, d.queue)
+	var err error
+	if d.metrics, err = newMetrics(reg, d.queue.held); err != nil {
 		return nil, err
 	}
-	q.metrics = m
-	s, target, err := cfg.sink(m)
-	if err != nil {
+	d.queue.metrics = d.metrics
+	if d.sink, d.target, err = cfg.sink(d.metrics, log); err != nil {
 		return nil, fmt.Errorf("configure delivery: %w", err)
 	}
-	h := &health{log: log, target: target, held: q.held}
-	return &Deliverer{queue: q, sink: s, where: cfg.where(), target: target, metrics: m, health: h, log: log}, nil
+	if cfg.QuarantinePath != "" {
+		d.quarantine = &quarantine{path: cfg.QuarantinePath, kept: d.metrics.quarantined, log: log}
+	}
+	d.health = &health{log: log, target: d.target, held: d.queue.held}
+	return d, nil
 }
 
-// Open opens what events are written to, and fails at once if that cannot be done. It is called once, before Run, which
-// closes it again: if there is nothing to run after all, call Run with a context that is done.
+// Open opens what events are written to, and what is left of an earlier run, and fails at once if that cannot be done. It
+// is called once, before Run, which closes it again: if there is nothing to run after all, call Run with a context that
+// is done.
 func (d *Deliverer) Open() error {
 	if err := d.sink.open(); err != nil {
 		return fmt.Errorf("start delivery: %w", err)
+	}
+	if d.disk != nil {
+		recovered, err := d.disk.open(d.reg)
+		if err != nil {
+			return errors.Join(fmt.Errorf("start delivery: %w", err), d.sink.close())
+		}
+		d.metrics.recovered.Add(float64(recovered))
+		d.queue.recover()
 	}
 	d.log.Info("delivery opened", zap.String("endpoint", d.where))
 	return nil
 }
 
-// Add encodes an event into the batch being filled, and does not keep e. It may run beside Run.
+// Add encodes an event into the batch being filled, and does not keep e. It may run beside Run, after Open.
 //
-// If the queue is full, Add waits for room as long as delivery makes progress, so a Brain that is slower than the
-// kernel slows the caller to its own pace, and the kernel's map holds the rest. Once nothing has been accepted for 5
-// seconds (a delivery that had nothing to send counts them from the first event, and has none left if its first send
-// fails), Add no longer waits, and drops the oldest events in favour of new ones, until something is accepted again.
+// With a disk that works, Add never waits for the Brain. Otherwise, if memory is full, it waits for room as long as
+// delivery makes progress, so a Brain that is slower than the kernel slows the caller to its own pace, and the kernel's
+// map holds the rest. Once nothing has been accepted for 5 seconds (a delivery that had nothing to send counts them from
+// the first event, and has none left if its first send fails), Add no longer waits, and drops the oldest events in favour
+// of new ones, until something is accepted again.
 //
 // After Close, or once Run has returned, Add never waits, and the event is dropped.
 func (d *Deliverer) Add(e *flow.Event) {
-	if evicted := d.queue.add(e); evicted > 0 {
+	size := d.batcher.add(e)
+	if size == 0 {
+		return
+	}
+	if evicted := d.queue.makeRoom(size); evicted > 0 {
 		d.health.evicted(evicted)
 	}
 }
 
 // Seal lets no more events into the batch being filled: it is sent as soon as it can be.
-func (d *Deliverer) Seal() {
-	d.queue.mu.Lock()
-	defer d.queue.mu.Unlock()
-	if d.queue.filled > 0 {
-		d.queue.seal()
-	}
-}
+func (d *Deliverer) Seal() { d.batcher.sealNow() }
 
 // Close says that no more events come. What is held is sent at once, even if a retry was not due yet: there may not be
 // much time left.
 func (d *Deliverer) Close() {
+	d.batcher.close()
 	d.queue.close()
 }
 
@@ -110,91 +135,57 @@ func (d *Deliverer) Status() (ok bool, reason string) {
 	return d.health.status()
 }
 
+// SpoolStatus says whether events are written to the disk before they are sent, and why not; used is false if they are
+// not to be.
+func (d *Deliverer) SpoolStatus() (used, ok bool, reason string) {
+	if d.disk == nil {
+		return false, true, ""
+	}
+	ok, reason = d.disk.status()
+	return true, ok, reason
+}
+
 // Run sends until Close was called and nothing is held, or until ctx is done, closes what Open opened and returns nil.
-// What is held then is dropped for the reason shutdown. It returns an error if the sink is gone for good. Run may be
-// called once.
+// What is in memory then is dropped for the reason shutdown. What is on disk stays there for the next run: when Close was
+// called and only that is left, Run ends after a failure, or after 2 seconds. It returns an error if the sink is gone for
+// good. Run may be called once.
 func (d *Deliverer) Run(ctx context.Context) (err error) {
-	defer d.abandon()
-	defer func() {
-		if closeErr := d.sink.close(); closeErr != nil {
-			err = errors.Join(err, fmt.Errorf("close %s: %w", d.target, closeErr))
-		}
-	}()
-	closing := d.queue.closing
-	for ctx.Err() == nil {
-		f, idle, drained := d.queue.next()
-		if drained {
-			return nil
-		}
-		if f == nil {
-			pause(ctx, idle, d.queue.wake)
-			continue
-		}
-		err := d.deliver(ctx, f)
-		d.queue.release(err != nil)
-		if err == nil || ctx.Err() != nil {
-			continue
-		}
-		retry, ok := errors.AsType[*retryableError](err)
-		if !ok {
-			return fmt.Errorf("deliver to %s: %w", d.target, err)
-		}
-		wait := d.backoff.next(retry.after)
-		d.metrics.retries[retry.cause].Inc()
-		d.health.failed(err, wait)
-		if pause(ctx, wait, closing) {
-			closing = nil // cuts one wait short, not all that follow
-			d.backoff = backoff{}
-		}
+	defer func() { err = errors.Join(err, d.end()) }()
+	tending, cancel := context.WithCancel(context.Background())
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	defer cancel()
+	defer d.Close() // frees what waits for room
+	tasks.Go(func() { d.batcher.run(tending) })
+	if d.disk != nil && d.disk.spool != nil {
+		tasks.Go(func() { _ = d.disk.spool.Run(tending) }) // it logs and counts its failures
 	}
-	return nil
+	return newSender(d).run(ctx)
 }
 
-// deliver sends what is left of f and books its fate. On an error it can be called again for the rest.
-func (d *Deliverer) deliver(ctx context.Context, f *flight) error {
-	for f.left > 0 {
-		unit := f.unit(d.sink.single())
-		d.health.sending()
-		err := d.sink.send(ctx, unit)
-		if partial, ok := errors.AsType[*partialError](err); ok {
-			d.queue.accept(f, unit.beginning(partial.accepted))
-		}
-		refused, isRefused := errors.AsType[*refusedError](err)
-		switch {
-		case err == nil:
-			d.queue.accept(f, unit)
-			d.health.accepted()
-		case isRefused:
-			d.queue.drop(f, unit, refused.reason)
-			d.health.refused(err, unit.Events)
-		case errors.Is(err, errArrayRefused):
-			d.log.Info("the Brain does not take arrays of events, sending them one by one")
-		default:
-			return err
-		}
-		d.backoff = backoff{}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
-	return nil
-}
-
-func (d *Deliverer) abandon() {
+// end leaves what is on disk there, drops the rest, and closes everything.
+func (d *Deliverer) end() error {
+	d.Close()
 	if events := d.queue.abandon(); events > 0 {
 		d.log.Warn("stopped with events undelivered, dropped", zap.Int("events", events))
 	}
+	var errs []error
+	if err := d.sink.close(); err != nil {
+		errs = append(errs, fmt.Errorf("close %s: %w", d.target, err))
+	}
+	if d.disk != nil {
+		errs = append(errs, d.disk.close(d.log))
+	}
+	return errors.Join(errs...)
 }
 
-// pause waits for a time, and reports whether wake ended it.
-func pause(ctx context.Context, wait time.Duration, wake <-chan struct{}) bool {
+// pause waits for a time, or until there is a token in wake.
+func pause(ctx context.Context, wait time.Duration, wake <-chan struct{}) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-wake:
-		return true
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	return false
 }

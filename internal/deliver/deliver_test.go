@@ -242,14 +242,14 @@ func TestRefusedBatchDoesNotBlock(t *testing.T) {
 		d, s := newFake(t, testConfig())
 		s.answer = func(_ context.Context, b *Batch) error {
 			if strings.Contains(string(b.Lines), `"interface":"0"`) {
-				return &refusedError{err: errors.New("no"), reason: reasonTooLarge}
+				return &refusedError{err: errors.New("no"), reason: reasonRejected}
 			}
 			return nil
 		}
 		r := run(d)
 		addEvents(d, 0, 20)
 		synctest.Wait()
-		wantBooks(t, d, books{delivered: 10, tooLarge: 10, batchDelivered: 1, batchDropped: 1})
+		wantBooks(t, d, books{delivered: 10, rejected: 10, batchDelivered: 1, batchDropped: 1})
 		d.Close()
 		r.wait(t)
 	})
@@ -280,9 +280,10 @@ func TestSingleSettlesEachEvent(t *testing.T) {
 		}
 		var keys []string
 		for _, id := range s.tried {
-			keys = append(keys, id[strings.LastIndexByte(id, '-')+1:])
+			_, part, _ := strings.Cut(id, "-1-") // of the first batch
+			keys = append(keys, part)
 		}
-		if want := "0 1 2 3 4 5 6 6 6 6 7 8 9"; strings.Join(keys, " ") != want {
+		if want := "0-1 1-1 2-1 3-1 4-1 5-1 6-1 6-1 6-1 6-1 7-1 8-1 9-1"; strings.Join(keys, " ") != want {
 			t.Errorf("tried %v, want %s", keys, want)
 		}
 		wantBooks(t, d, books{delivered: 9, rejected: 1, batchPartial: 1, retryServer: 3})
@@ -346,8 +347,8 @@ func TestMetricsShowFromTheStart(t *testing.T) {
 	series, err := testutil.GatherAndCount(reg,
 		"weir_delivered_events_total", "weir_dropped_events_total", "weir_batches_total", "weir_delivery_retries_total",
 		"weir_delivery_request_duration_seconds", "weir_delivery_queue_bytes", "weir_delivery_queue_events",
-		"weir_delivery_last_success_timestamp_seconds")
-	if want := 1 + 6 + 3 + 5 + 1 + 1 + 1 + 1; err != nil || series != want {
+		"weir_delivery_last_success_timestamp_seconds", "weir_recovered_events_total", "weir_quarantined_events_total")
+	if want := 1 + 8 + 3 + 7 + 1 + 1 + 1 + 1 + 1 + 1; err != nil || series != want {
 		t.Errorf("%d series (%v), want %d", series, err, want)
 	}
 	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {

@@ -8,25 +8,30 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// encoder makes request bodies out of batches. It keeps its compressor, whose tables are large, and no bodies: the
-// transport may read one after its answer came.
+// encoder makes request bodies out of batches, several at a time. It keeps its compressors, whose tables are large, and
+// no bodies: the transport may read one after its answer came.
 type encoder struct {
-	gzip *gzip.Writer  // nil unless chosen
-	zstd *zstd.Encoder // nil unless chosen
+	gzip chan *gzip.Writer // those not in use; nil unless chosen
+	zstd *zstd.Encoder     // nil unless chosen
 }
 
-func newEncoder(c Compression) (*encoder, error) {
-	e := new(encoder)
-	var err error
+func newEncoder(c Compression, concurrency int) (e *encoder, err error) {
+	e = new(encoder)
 	switch c {
 	case CompressionGzip:
-		e.gzip, err = gzip.NewWriterLevel(nil, gzip.BestSpeed)
+		e.gzip = make(chan *gzip.Writer, concurrency)
+		for range concurrency {
+			w, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
+			if err != nil {
+				return nil, fmt.Errorf("make a gzip compressor: %w", err)
+			}
+			e.gzip <- w
+		}
 	case CompressionZstd:
-		// One encoder at a time starts no goroutines.
-		e.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("make a %s compressor: %w", c, err)
+		e.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(concurrency))
+		if err != nil {
+			return nil, fmt.Errorf("make a zstd compressor: %w", err)
+		}
 	}
 	return e, nil
 }
@@ -50,12 +55,14 @@ func (e *encoder) encode(b *Batch, format Format) ([]byte, error) {
 }
 
 func (e *encoder) gzipped(body []byte) ([]byte, error) {
+	w := <-e.gzip
+	defer func() { e.gzip <- w }()
 	var packed bytes.Buffer
-	e.gzip.Reset(&packed)
-	if _, err := e.gzip.Write(body); err != nil {
+	w.Reset(&packed)
+	if _, err := w.Write(body); err != nil {
 		return nil, fmt.Errorf("gzip a batch: %w", err)
 	}
-	if err := e.gzip.Close(); err != nil {
+	if err := w.Close(); err != nil {
 		return nil, fmt.Errorf("gzip a batch: %w", err)
 	}
 	return packed.Bytes(), nil

@@ -66,22 +66,22 @@ func TestStatusAfterRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, s := newFake(t, testConfig())
 		s.answer = func(context.Context, *Batch) error {
-			return &refusedError{err: errors.New("401"), reason: reasonUnauthorized}
+			return &refusedError{err: errors.New("404"), reason: reasonRejected}
 		}
 		r := run(d)
 		for range 4 {
 			addEvents(d, 0, 10)
 			time.Sleep(20 * time.Second)
 		}
-		wantStatus(t, d, false, "standard output has not accepted anything for 1m20s: 401")
+		wantStatus(t, d, false, "standard output has not accepted anything for 1m20s: 404")
 		time.Sleep(staleAfter - 20*time.Second - time.Millisecond)
-		wantStatus(t, d, false, "standard output has not accepted anything for 2m0s: 401")
+		wantStatus(t, d, false, "standard output has not accepted anything for 2m0s: 404")
 		time.Sleep(time.Millisecond)
 		wantStatus(t, d, true, "delivering")
 		time.Sleep(time.Hour)
 		addEvents(d, 0, 10)
 		synctest.Wait()
-		wantStatus(t, d, true, "standard output has not accepted anything for 0s: 401")
+		wantStatus(t, d, true, "standard output has not accepted anything for 0s: 404")
 		d.Close()
 		r.wait(t)
 	})

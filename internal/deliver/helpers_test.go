@@ -60,6 +60,8 @@ func testConfig() Config {
 		Format:         FormatAuto,
 		Compression:    CompressionNone,
 		QueueMaxBytes:  1 << 20,
+		Concurrency:    1,
+		BacklogShare:   80,
 		RequestTimeout: 10 * time.Second,
 		UserAgent:      "weir/test",
 		Stdout:         io.Discard,
@@ -88,18 +90,16 @@ type running struct {
 	done chan error
 }
 
+// run opens d and runs it.
 func run(d *Deliverer) *running {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{stop: cancel, done: make(chan error, 1)}
-	go func() { r.done <- openAndRun(ctx, d) }()
-	return r
-}
-
-func openAndRun(ctx context.Context, d *Deliverer) error {
 	if err := d.Open(); err != nil {
-		return err
+		r.done <- err
+		return r
 	}
-	return d.Run(ctx)
+	go func() { r.done <- d.Run(ctx) }()
+	return r
 }
 
 func (r *running) wait(t *testing.T) {
@@ -127,10 +127,10 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 // books is what the metrics say. Fields that are left out are 0.
 type books struct {
-	delivered, held                                                      int
-	queueFull, shutdown, rejected, unauthorized, tooLarge, redirect      int // dropped
-	batchDelivered, batchPartial, batchDropped                           int
-	retryConnection, retryTimeout, retryThrottled, retryServer, retryWrt int
+	delivered, held, recovered, quarantined                                                     int
+	queueFull, spoolFull, expired, unreadable, shutdown, rejected, tooLarge, redirect           int // dropped
+	batchDelivered, batchPartial, batchDropped                                                  int
+	retryConnection, retryTimeout, retryThrottled, retryServer, retryAuth, retryLarge, retryWrt int
 }
 
 func readBooks(d *Deliverer) books {
@@ -138,21 +138,24 @@ func readBooks(d *Deliverer) books {
 	m := d.metrics
 	_, held := d.queue.held()
 	return books{
-		delivered: value(m.delivered), held: held,
-		queueFull: value(m.dropped[reasonQueueFull]), shutdown: value(m.dropped[reasonShutdown]),
-		rejected: value(m.dropped[reasonRejected]), unauthorized: value(m.dropped[reasonUnauthorized]),
+		delivered: value(m.delivered), held: held, recovered: value(m.recovered), quarantined: value(m.quarantined),
+		queueFull: value(m.dropped[reasonQueueFull]), spoolFull: value(m.dropped[reasonSpoolFull]),
+		expired: value(m.dropped[reasonExpired]), unreadable: value(m.dropped[reasonUnreadable]),
+		shutdown: value(m.dropped[reasonShutdown]), rejected: value(m.dropped[reasonRejected]),
 		tooLarge: value(m.dropped[reasonTooLarge]), redirect: value(m.dropped[reasonRedirect]),
 		batchDelivered: value(m.batches[outcomeDelivered]), batchPartial: value(m.batches[outcomePartial]),
 		batchDropped:    value(m.batches[outcomeDropped]),
 		retryConnection: value(m.retries[causeConnection]), retryTimeout: value(m.retries[causeTimeout]),
 		retryThrottled: value(m.retries[causeThrottled]), retryServer: value(m.retries[causeServerError]),
+		retryAuth: value(m.retries[causeUnauthorized]), retryLarge: value(m.retries[causeTooLarge]),
 		retryWrt: value(m.retries[causeWrite]),
 	}
 }
 
-// events returns the number of events that the books account for.
+// events returns the number of events that the books account for, less those of an earlier run.
 func (b books) events() int {
-	return b.delivered + b.held + b.queueFull + b.shutdown + b.rejected + b.unauthorized + b.tooLarge + b.redirect
+	return b.delivered + b.held + b.queueFull + b.spoolFull + b.expired + b.unreadable + b.shutdown + b.rejected +
+		b.tooLarge + b.redirect - b.recovered
 }
 
 func wantBooks(t *testing.T, d *Deliverer, want books) {

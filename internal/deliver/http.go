@@ -3,6 +3,7 @@ package deliver
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -12,41 +13,50 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 )
 
 const (
 	maxAnswer    = 64 << 10    // bytes of an answer that are read, so that its connection can be used again
 	maxDrainTime = time.Second // that reading them may take
 	shownAnswer  = 200         // bytes of an answer that are shown
-	maxRedirects = 3           // that are followed for a batch
 )
 
-// httpSink posts batches to the Brain, one request at a time.
+// httpSink posts batches to the Brain, each over a connection that is kept alive for the next.
 type httpSink struct {
-	url       *url.URL // without user and password
-	header    http.Header
-	transport *http.Transport
-	timeout   time.Duration
-	encoder   *encoder
+	url         *url.URL // without user and password
+	header      http.Header
+	timeout     time.Duration
+	connections int
+	encoder     *encoder
+	keyring     *keyring
+	duration    prometheus.Observer
+	dial        func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	mu        sync.Mutex
 	format    Format // auto until an array was accepted or refused
-	duration  prometheus.Observer
+	transport *http.Transport
+	tls       *tls.Config // the transport's
 }
 
-func newHTTPSink(cfg *Config, u *url.URL, duration prometheus.Observer) (*httpSink, error) {
-	enc, err := newEncoder(cfg.Compression)
+func newHTTPSink(cfg *Config, u *url.URL, duration prometheus.Observer, log *zap.Logger) (*httpSink, error) {
+	enc, err := newEncoder(cfg.Compression, cfg.Concurrency)
 	if err != nil {
 		return nil, err
 	}
 	s := &httpSink{
-		header:    header(cfg, u),
-		transport: newTransport(),
-		timeout:   cfg.RequestTimeout,
-		encoder:   enc,
-		format:    cfg.Format,
-		duration:  duration,
+		header:      header(cfg, u),
+		timeout:     cfg.RequestTimeout,
+		connections: cfg.Concurrency,
+		encoder:     enc,
+		keyring:     &keyring{paths: cfg.Credentials, log: log},
+		format:      cfg.Format,
+		duration:    duration,
+		dial:        (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 	}
 	if cfg.Format == FormatAuto && cfg.BatchSize == 1 {
 		s.format = FormatSingle
@@ -74,13 +84,14 @@ func header(cfg *Config, u *url.URL) http.Header {
 	return h
 }
 
-func newTransport() *http.Transport {
+func (s *httpSink) newTransport(config *tls.Config) *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		DialContext:            s.dial,
+		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    10 * time.Second,
 		ForceAttemptHTTP2:      true,
-		MaxIdleConnsPerHost:    1,
+		MaxIdleConnsPerHost:    s.connections,
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: maxAnswer,
 		WriteBufferSize:        64 << 10,
@@ -88,33 +99,68 @@ func newTransport() *http.Transport {
 	}
 }
 
-func (s *httpSink) open() error { return nil }
+func (s *httpSink) open() error { return s.keyring.open() }
 
-func (s *httpSink) single() bool { return s.format == FormatSingle }
+func (s *httpSink) single() bool { return s.layout() == FormatSingle }
+
+// layout returns the format of the next request.
+func (s *httpSink) layout() Format {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.format
+}
+
+// learn notes which format the Brain takes.
+func (s *httpSink) learn(format Format) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.format = format
+}
+
+// connect returns what the next requests are made with. Connections that were made with old credentials are not used
+// again.
+func (s *httpSink) connect() (token string, transport *http.Transport) {
+	token, config := s.keyring.current()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.transport == nil || s.tls != config {
+		if s.transport != nil {
+			s.transport.CloseIdleConnections()
+		}
+		s.transport, s.tls = s.newTransport(config), config
+	}
+	return token, s.transport
+}
 
 func (s *httpSink) close() error {
-	s.transport.CloseIdleConnections()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.transport != nil {
+		s.transport.CloseIdleConnections()
+	}
 	return nil
 }
 
 // send posts b, and follows redirects within the Brain's host.
 func (s *httpSink) send(ctx context.Context, b *Batch) error {
-	body, err := s.encoder.encode(b, s.format)
+	format := s.layout()
+	body, err := s.encoder.encode(b, format)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
+	token, transport := s.connect()
 	to := s.url
 	for hops := 0; ; hops++ {
-		response, beginning, err := s.post(ctx, to, b.ID, body)
+		response, beginning, err := s.post(transport, s.request(ctx, to, b.ID, token, body))
 		if err != nil {
-			s.transport.CloseIdleConnections() // the Brain may have moved to another address
+			transport.CloseIdleConnections() // the Brain may have moved to another address
 			return retryable(err)
 		}
 		next := redirected(to, response)
 		if next == nil || hops == maxRedirects {
-			return s.judge(response, beginning)
+			return s.judge(format, response, beginning)
 		}
 		to = next
 	}
@@ -122,11 +168,11 @@ func (s *httpSink) send(ctx context.Context, b *Batch) error {
 
 // post makes one request and returns the answer, closed, and its beginning. It uses the transport and no client, so no
 // error repeats the URL.
-func (s *httpSink) post(ctx context.Context, to *url.URL, key string, body []byte) (*http.Response, []byte, error) {
-	ctx, cancel := context.WithCancel(ctx)
+func (s *httpSink) post(transport *http.Transport, r *http.Request) (*http.Response, []byte, error) {
+	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	start := time.Now()
-	response, err := s.transport.RoundTrip(s.request(ctx, to, key, body))
+	response, err := transport.RoundTrip(r.WithContext(ctx))
 	s.duration.Observe(time.Since(start).Seconds())
 	if err != nil {
 		return nil, nil, err
@@ -136,46 +182,18 @@ func (s *httpSink) post(ctx context.Context, to *url.URL, key string, body []byt
 	return response, readAnswer(response.Body), nil
 }
 
-func (s *httpSink) request(ctx context.Context, to *url.URL, key string, body []byte) *http.Request {
+func (s *httpSink) request(ctx context.Context, to *url.URL, key, token string, body []byte) *http.Request {
 	h := s.header.Clone()
 	// draft-ietf-httpapi-idempotency-key-header: a structured field string. With it the transport knows that it may
 	// repeat a request whose kept-alive connection was closed just then.
 	h.Set("Idempotency-Key", `"`+key+`"`)
+	if token != "" {
+		h.Set("Authorization", "Bearer "+token)
+	}
 	reader := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	r := &http.Request{Method: http.MethodPost, URL: to, Header: h, GetBody: reader, ContentLength: int64(len(body))}
 	r.Body, _ = reader()
 	return r.WithContext(ctx)
-}
-
-// redirected returns where a request is to be repeated with its method and body (RFC 9110 sections 15.4.8 and 15.4.9),
-// and nil if it must not be: what it carries is for one host, and once encrypted stays encrypted. On that host another
-// port is another server, but for the one that speaks https.
-func redirected(from *url.URL, response *http.Response) *url.URL {
-	if response.StatusCode != http.StatusTemporaryRedirect && response.StatusCode != http.StatusPermanentRedirect {
-		return nil
-	}
-	location := response.Header.Get("Location")
-	to, err := from.Parse(location)
-	if location == "" || err != nil || !strings.EqualFold(to.Hostname(), from.Hostname()) {
-		return nil
-	}
-	upgrade := from.Scheme == "http" && to.Scheme == "https"
-	if !upgrade && (to.Scheme != from.Scheme || port(to) != port(from)) {
-		return nil
-	}
-	to.User = nil
-	return to
-}
-
-func port(u *url.URL) string {
-	switch {
-	case u.Port() != "":
-		return u.Port()
-	case u.Scheme == "https":
-		return "443"
-	default:
-		return "80"
-	}
 }
 
 func retryable(err error) error {
@@ -196,17 +214,21 @@ func readAnswer(body io.Reader) []byte {
 	return beginning
 }
 
-// judge says what an answer means for what was sent.
-func (s *httpSink) judge(response *http.Response, beginning []byte) error {
+// judge says what an answer means for what was sent in a format.
+func (s *httpSink) judge(format Format, response *http.Response, beginning []byte) error {
 	code := response.StatusCode
+	if code/100 == 2 && strings.HasPrefix(response.Header.Get("Content-Type"), "text/html") {
+		// The page of a proxy or of a network's login: whoever it is from has not stored the events.
+		return &retryableError{err: errors.New("the Brain answered with a web page"), cause: causeServerError}
+	}
 	if code/100 == 2 {
-		if s.format == FormatAuto {
-			s.format = FormatArray
+		if format == FormatAuto {
+			s.learn(FormatArray)
 		}
 		return nil
 	}
-	if code == http.StatusUnprocessableEntity && s.format == FormatAuto {
-		s.format = FormatSingle
+	if code == http.StatusUnprocessableEntity && format == FormatAuto {
+		s.learn(FormatSingle)
 		return errArrayRefused
 	}
 	err := fmt.Errorf("the Brain answered %d %s: %s", code, http.StatusText(code), strconv.Quote(string(beginning)))
@@ -214,17 +236,24 @@ func (s *httpSink) judge(response *http.Response, beginning []byte) error {
 	if !again {
 		return &refusedError{err: err, reason: reasonOf(code)}
 	}
-	return &retryableError{err: err, after: parseRetryAfter(response.Header.Get("Retry-After"), time.Now()), cause: cause}
+	after := parseRetryAfter(response.Header.Get("Retry-After"), time.Now())
+	if cause == causeUnauthorized {
+		after = max(after, unauthorizedWait)
+	}
+	return &retryableError{err: err, after: after, cause: cause}
 }
 
 // causeOf tells the statuses that a later try may change (RFC 9110 section 15.5.9, RFC 6585 section 4, RFC 9110 section
-// 15.6) from those that stand. 500 is among them: it is the Brain's answer while its database is locked.
+// 15.6) from those that stand. 500 is among them: it is the Brain's answer while its database is locked; and 401 and
+// 403, which say nothing against the events.
 func causeOf(code int) (cause retryCause, again bool) {
 	switch {
 	case code == http.StatusRequestTimeout:
 		return causeTimeout, true
 	case code == http.StatusTooManyRequests:
 		return causeThrottled, true
+	case code == http.StatusUnauthorized, code == http.StatusForbidden:
+		return causeUnauthorized, true
 	case code/100 == 5:
 		return causeServerError, true
 	default:
@@ -234,8 +263,6 @@ func causeOf(code int) (cause retryCause, again bool) {
 
 func reasonOf(code int) dropReason {
 	switch {
-	case code == http.StatusUnauthorized, code == http.StatusForbidden:
-		return reasonUnauthorized
 	case code == http.StatusRequestEntityTooLarge:
 		return reasonTooLarge
 	case code/100 == 3:

@@ -127,10 +127,7 @@ func TestStatuses(t *testing.T) {
 		301: {redirect: 10, batchDropped: 1},
 		304: {redirect: 10, batchDropped: 1},
 		400: {rejected: 10, batchDropped: 1},
-		401: {unauthorized: 10, batchDropped: 1},
-		403: {unauthorized: 10, batchDropped: 1},
 		404: {rejected: 10, batchDropped: 1},
-		413: {tooLarge: 10, batchDropped: 1},
 		422: {rejected: 10, batchDropped: 1},
 		408: {delivered: 10, batchDelivered: 1, retryTimeout: 1},
 		429: {delivered: 10, batchDelivered: 1, retryThrottled: 1},
@@ -278,7 +275,7 @@ func TestSecretsStayOutOfLogs(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}
 		if number == 2 {
-			w.WriteHeader(http.StatusUnauthorized)
+			w.WriteHeader(http.StatusBadRequest)
 			fmt.Fprint(w, "\x1b[31mno\n"+strings.Repeat("x", 300))
 		}
 		return number == 2
@@ -289,12 +286,12 @@ func TestSecretsStayOutOfLogs(t *testing.T) {
 	d, logs := newTest(t, cfg)
 	r := run(d)
 	addEvents(d, 0, 10)
-	eventually(t, "the refusal", func() bool { return readBooks(d).unauthorized == 10 })
+	eventually(t, "the refusal", func() bool { return readBooks(d).rejected == 10 })
 	_, reason := d.Status()
 	d.Close()
 	r.wait(t)
 	b.Close() // its handlers are done
-	if want := `the Brain answered 401 Unauthorized: "\x1b[31mno\n` + strings.Repeat("x", 192) + `"`; !strings.HasSuffix(reason, want) {
+	if want := `the Brain answered 400 Bad Request: "\x1b[31mno\n` + strings.Repeat("x", 192) + `"`; !strings.HasSuffix(reason, want) {
 		t.Errorf("Status: %s, want the end %s", reason, want)
 	}
 	for _, got := range authorization {
@@ -317,7 +314,7 @@ func TestSecretsStayOutOfLogs(t *testing.T) {
 func TestRetryAfterHeader(t *testing.T) {
 	for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
 		response := &http.Response{StatusCode: status, Header: http.Header{"Retry-After": {"120"}}}
-		retry, ok := errors.AsType[*retryableError](new(httpSink).judge(response, nil))
+		retry, ok := errors.AsType[*retryableError](new(httpSink).judge(FormatArray, response, nil))
 		if !ok || retry.after != 2*time.Minute {
 			t.Errorf("status %d: %+v, want a retry after 2 minutes", status, retry)
 		}

@@ -11,14 +11,18 @@ type dropReason uint8
 
 const (
 	reasonQueueFull dropReason = iota
+	reasonSpoolFull
+	reasonExpired
+	reasonUnreadable
 	reasonShutdown
 	reasonRejected
-	reasonUnauthorized
 	reasonTooLarge
 	reasonRedirect
 )
 
-var dropReasonNames = []string{"queue_full", "shutdown", "rejected", "unauthorized", "too_large", "redirect"}
+var dropReasonNames = []string{
+	"queue_full", "spool_full", "expired", "unreadable", "shutdown", "rejected", "too_large", "redirect",
+}
 
 // outcome says what became of the events of a batch.
 type outcome uint8
@@ -39,13 +43,19 @@ const (
 	causeTimeout
 	causeThrottled
 	causeServerError
+	causeUnauthorized
+	causeTooLarge
 	causeWrite
 )
 
-var retryCauseNames = []string{"connection", "timeout", "throttled", "server_error", "write"}
+var retryCauseNames = []string{
+	"connection", "timeout", "throttled", "server_error", "unauthorized", "too_large", "write",
+}
 
 type metrics struct {
 	delivered   prometheus.Counter
+	recovered   prometheus.Counter
+	quarantined prometheus.Counter
 	dropped     []prometheus.Counter // by dropReason
 	batches     []prometheus.Counter // by outcome
 	retries     []prometheus.Counter // by retryCause
@@ -58,6 +68,12 @@ func newMetrics(reg prometheus.Registerer, held func() (bytes int64, events int)
 		delivered: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "weir_delivered_events_total", Help: "Events that the sink accepted.",
 		}),
+		recovered: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "weir_recovered_events_total", Help: "Events that an earlier run left in the spool.",
+		}),
+		quarantined: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "weir_quarantined_events_total", Help: "Events that the sink refused, kept in the quarantine file. They count as dropped.",
+		}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "weir_delivery_request_duration_seconds", Help: "Time from an HTTP request to the head of its answer, or to its failure.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 17), // to 32.8 s
@@ -67,17 +83,17 @@ func newMetrics(reg prometheus.Registerer, held func() (bytes int64, events int)
 		}),
 	}
 	queueBytes := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "weir_delivery_queue_bytes", Help: "Bytes of encoded events held: being batched, waiting and being sent.",
+		Name: "weir_delivery_queue_bytes", Help: "Bytes of encoded events in memory: being batched, waiting and being sent.",
 	}, func() float64 { bytes, _ := held(); return float64(bytes) })
 	queueEvents := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "weir_delivery_queue_events", Help: "Events held: being batched, waiting and being sent.",
+		Name: "weir_delivery_queue_events", Help: "Events in memory or on disk: being batched, waiting and being sent.",
 	}, func() float64 { _, events := held(); return float64(events) })
 
 	dropped := counters("weir_dropped_events_total", "Events given up.", "reason", dropReasonNames, &m.dropped)
 	batches := counters("weir_batches_total", "Batches by what became of their events.", "outcome", outcomeNames, &m.batches)
 	retries := counters("weir_delivery_retries_total", "Tries that failed and were or will be repeated.", "reason", retryCauseNames, &m.retries)
 
-	all := []prometheus.Collector{m.delivered, m.duration, m.lastSuccess, queueBytes, queueEvents, dropped, batches, retries}
+	all := []prometheus.Collector{m.delivered, m.recovered, m.quarantined, m.duration, m.lastSuccess, queueBytes, queueEvents, dropped, batches, retries}
 	for _, c := range all {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register the delivery metrics: %w", err)

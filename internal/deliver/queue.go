@@ -1,268 +1,212 @@
 package deliver
 
 import (
-	"bytes"
-	"crypto/rand"
-	"math"
-	"strconv"
+	"slices"
 	"sync"
 	"time"
 
-	"weir/internal/flow"
+	"weir/internal/spool"
 )
 
-// queue holds every event between Add and its fate: in the batch being filled, in batches that wait, and in the one
-// that is current. It keeps the books: whatever enters leaves as delivered or as dropped for a reason.
+// queue holds every batch between its completion and its fate, in memory and on disk, and says which is sent next. It
+// keeps the books: whatever enters leaves as delivered or as dropped for a reason.
+//
+// A batch that waits in memory is live for liveFor, and backlog from then on. A batch whose record is on disk leaves
+// memory when that is full, oldest first, and is read back in its turn.
 type queue struct {
-	batchSize int
-	interval  time.Duration
-	maxBytes  int64
-	metrics   *metrics
-	prefix    string        // random, makes batch IDs unique across runs and hosts
-	wake      chan struct{} // has a token when next may have a new answer
-	closing   chan struct{} // closed by close
+	maxBytes int64
+	maxAge   time.Duration // 0: any
+	share    int           // backlog's, of 100 sends while there is live data too
+	rotate   bool          // another batch is sent after one that failed
+	disk     *disk         // nil without one
+	metrics  *metrics
+	wake     chan struct{} // has a token when next may have a new answer
+	closing  chan struct{} // closed by close
 
 	mu       sync.Mutex
-	sequence uint64
-	filling  []byte // lines of the batch being filled
-	filled   int    // events in it
-	since    time.Time
-	waiting  []*flight // oldest first
-	current  *flight   // older than any that waits
-	onWire   bool      // the current one is being sent: its bytes must stay
-	bytes    int64     // held in all
-	events   int       // held in all
+	live     lane
+	spooled  lane                 // backlog that is on disk too
+	alone    lane                 // backlog that is in memory only
+	tried    lane                 // what failed and will be tried again: two at the most, but for what was in flight together
+	failed   *flight              // the last of tried, if nothing was delivered since it failed
+	inFlight map[*flight]struct{} // the others' bytes may go, these must stay
+	from, to spool.Seq            // batches on disk only are those unacknowledged records with from < Seq <= to
+	evicted  spool.Seq            // records up to it are on disk no more
+	turn     int                  // of 100, see share
+	bytes    int64                // in memory, those of the batch being filled included
+	events   int                  // likewise
+	copies   int                  // events of the batches in memory whose records are on disk
+	unsaved  int                  // batches that have no record
 	closed   bool
 
-	room     *sync.Cond // broadcast when add may have to wait no longer; with mu
+	room     *sync.Cond // broadcast when makeRoom may have to wait no longer; with mu
 	accepted time.Time  // the last acceptance
 	presumed time.Time  // the first event after the queue was empty; zero once a try has failed since
 }
 
-// patience is how long add trusts in a delivery that accepts nothing.
-const patience = 5 * time.Second
+const (
+	// patience is how long makeRoom trusts in a delivery that accepts nothing.
+	patience = 5 * time.Second
+	// liveFor is how old live batches are: with the interval after which they are sealed, they are not late yet.
+	liveFor = 2 * time.Second
+)
 
-func newQueue(cfg *Config) *queue {
+func newQueue(cfg *Config, d *disk) *queue {
 	q := &queue{
-		batchSize: cfg.BatchSize,
-		interval:  cfg.SendInterval,
-		maxBytes:  cfg.QueueMaxBytes,
-		prefix:    rand.Text() + "-",
-		wake:      make(chan struct{}, 1),
-		closing:   make(chan struct{}),
+		maxBytes: cfg.QueueMaxBytes,
+		maxAge:   cfg.MaxAge,
+		share:    cfg.BacklogShare,
+		rotate:   cfg.URL != nil, // a line that was torn is to be completed first
+		disk:     d,
+		wake:     make(chan struct{}, 1),
+		closing:  make(chan struct{}),
+		inFlight: make(map[*flight]struct{}),
 	}
 	q.room = sync.NewCond(&q.mu)
 	return q
 }
 
-// add encodes an event into the batch being filled. If the queue is full it waits for room, with the event in it
-// already, or makes some: it returns how many events it dropped for that.
-func (q *queue) add(e *flow.Event) (evicted int) {
+// recover takes in what an earlier life of the agent left on disk.
+func (q *queue) recover() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed {
-		q.metrics.dropped[reasonShutdown].Inc()
-		return 0
+	q.to = maxSeq
+	signal(q.wake)
+}
+
+// enter takes an event into the books that is in the batch being filled.
+func (q *queue) enter(size int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.events == 0 {
+		q.presumed = time.Now()
 	}
-	if q.filled == 0 {
-		q.since = time.Now()
-		if q.events == 0 {
-			q.presumed = q.since
-		}
-		q.signal() // a timer is to be set
-	}
-	before := len(q.filling)
-	q.filling = append(e.AppendJSON(q.filling), '\n')
-	q.filled++
-	size := int64(len(q.filling) - before)
-	q.bytes += size
+	q.bytes += int64(size)
 	q.events++
-	if q.filled == q.batchSize || int64(len(q.filling)) >= q.maxBytes/4 { // the oldest, which may go, is a part of all
-		q.seal()
-	}
-	if size <= q.maxBytes {
-		q.awaitRoom()
-	}
-	if q.closed { // meanwhile: what is held may still be delivered
-		return 0
-	}
-	return q.evict()
 }
 
-// awaitRoom waits while the queue is full and delivery can be trusted: it accepted something within patience, or it was
-// idle until then and has not failed.
-func (q *queue) awaitRoom() {
-	for q.bytes > q.maxBytes && !q.closed {
-		trusted := q.accepted
-		if q.presumed.After(trusted) {
-			trusted = q.presumed
+// push lets a batch wait that has just been sealed, on disk if there is one, and in memory as long as there is room.
+func (q *queue) push(f *flight) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.disk != nil {
+		evicted := q.disk.append(f)
+		q.forget(evicted.Last, int(evicted.Events))
+	}
+	if f.seq != 0 {
+		q.copies += f.Events
+		if q.to == maxSeq {
+			q.to = f.seq - 1 // what was there before
 		}
-		wait := time.Until(trusted.Add(patience))
-		if wait <= 0 {
-			return
-		}
-		timer := time.AfterFunc(wait, func() {
-			q.mu.Lock()
-			defer q.mu.Unlock()
-			q.room.Broadcast()
-		})
-		q.room.Wait()
-		timer.Stop()
+	} else {
+		q.unsaved++
 	}
+	q.live.push(f)
+	signal(q.wake)
 }
 
-// seal lets the batch being filled wait, in as much memory as it needs.
-func (q *queue) seal() {
-	lines := bytes.Clone(q.filling)
-	q.filling = q.filling[:0]
-	q.sequence++
-	id := q.prefix + strconv.FormatUint(q.sequence, 10)
-	q.waiting = append(q.waiting, newFlight(&Batch{ID: id, Lines: lines, Events: q.filled}))
-	q.filled = 0
-	q.signal()
-}
-
-// evict drops the oldest batches until the bound is kept, or until there is only the one on the wire: that stays, as it
-// may be delivered already.
-func (q *queue) evict() (events int) {
-	for q.bytes > q.maxBytes {
-		var victim *flight
-		switch {
-		case q.current != nil && !q.onWire:
-			victim = q.current
-		case len(q.waiting) > 0:
-			victim = q.pop()
-		case q.filled > 0:
-			q.seal()
-			victim = q.pop()
-		default:
-			return events
-		}
-		events += victim.left
-		q.forfeit(victim, reasonQueueFull)
+// forget books the records up to last as on disk no more. They held so many events: those in memory too are not lost.
+func (q *queue) forget(last spool.Seq, events int) {
+	if last == 0 {
+		return
 	}
-	return events
+	q.evicted = last
+	for _, f := range q.inMemory() {
+		if f.Batch != nil && f.seq != 0 && f.seq <= last { // without a Batch it is yet to be read, in vain
+			events -= f.Events
+			q.copies -= f.Events
+			q.unsaved++
+			f.seq = 0
+		}
+	}
+	for f := q.spooled.front(); f != nil && f.seq == 0; f = q.spooled.front() {
+		q.alone.push(q.spooled.pop())
+	}
+	q.metrics.dropped[reasonSpoolFull].Add(float64(events))
 }
 
-func (q *queue) pop() *flight {
-	f := q.waiting[0]
-	q.waiting[0] = nil
-	q.waiting = q.waiting[1:]
+// next takes the batch out that is to be sent now, until release; nil if there is none. It may be on disk only.
+func (q *queue) next() *flight {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.age()
+	f := q.choose()
+	if f != nil {
+		q.inFlight[f] = struct{}{}
+	}
 	return f
 }
 
-// next puts the oldest batch on the wire, until release. Without one it returns nil and how long to wait at most for
-// wake, or that there will never be one.
-func (q *queue) next() (f *flight, wait time.Duration, drained bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.current == nil && len(q.waiting) == 0 && q.filled > 0 {
-		if wait := time.Until(q.since.Add(q.interval)); wait > 0 {
-			return nil, wait, false
+// choose prefers what was tried before, as the oldest, but not the one that failed just now if there is any other: what
+// the Brain fails at for a reason of its own does not hold up the rest.
+func (q *queue) choose() *flight {
+	if first := q.tried.front(); first != nil && (len(q.tried) > 1 || first != q.failed || !q.rotate) {
+		return q.tried.pop()
+	}
+	if len(q.live) > 0 {
+		if q.turn += q.share; q.turn < 100 {
+			return q.live.pop()
 		}
-		q.seal()
+		q.turn -= 100
 	}
-	if q.current == nil {
-		if len(q.waiting) == 0 {
-			return nil, math.MaxInt64, q.closed
+	if f := q.oldest(); f != nil {
+		return f
+	}
+	if f := q.live.pop(); f != nil {
+		return f
+	}
+	return q.tried.pop()
+}
+
+// oldest takes the oldest of the backlog.
+func (q *queue) oldest() *flight {
+	if f := q.onDisk(); f != nil {
+		return f
+	}
+	spooled, alone := q.spooled.front(), q.alone.front()
+	if spooled == nil || alone != nil && alone.sealed.Before(spooled.sealed) {
+		return q.alone.pop()
+	}
+	return q.spooled.pop()
+}
+
+// onDisk takes the oldest batch that is on disk only, or nil.
+func (q *queue) onDisk() *flight {
+	for q.from < q.to {
+		seq, ok := q.disk.spool.Next(q.from)
+		if !ok || seq > q.to {
+			q.from, q.to = 0, 0
+			break
 		}
-		q.current = q.pop()
+		q.from = seq
+		if !q.taken(seq) {
+			return &flight{seq: seq}
+		}
 	}
-	q.onWire = true
-	return q.current, 0, false
+	return nil
 }
 
-// release takes the current batch off the wire: its try is over.
-func (q *queue) release(failed bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.onWire = false
-	if failed {
-		q.presumed = time.Time{}
-		q.room.Broadcast()
+// taken says that a record is of a batch that was sent before those around it left memory.
+func (q *queue) taken(seq spool.Seq) bool {
+	for f := range q.inFlight {
+		if f.seq == seq {
+			return true
+		}
 	}
+	return slices.ContainsFunc(q.tried, func(f *flight) bool { return f.seq == seq })
 }
 
-// accept books a unit of f, which is current, as delivered.
-func (q *queue) accept(f *flight, u *Batch) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	f.delivered += u.Events
-	q.accepted = time.Now()
-	q.metrics.delivered.Add(float64(u.Events))
-	q.metrics.lastSuccess.SetToCurrentTime()
-	q.settle(f, u)
-}
-
-// drop books a unit of f, which is current, as dropped.
-func (q *queue) drop(f *flight, u *Batch, reason dropReason) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.metrics.dropped[reason].Add(float64(u.Events))
-	q.settle(f, u)
-}
-
-// forfeit drops what is left of f, wherever it was.
-func (q *queue) forfeit(f *flight, reason dropReason) {
-	q.metrics.dropped[reason].Add(float64(f.left))
-	q.settle(f, &Batch{Lines: f.rest, Events: f.left})
-}
-
-func (q *queue) settle(f *flight, u *Batch) {
-	q.bytes -= int64(len(u.Lines))
-	q.events -= u.Events
-	f.settle(u)
-	q.room.Broadcast()
-	if f.left > 0 {
-		return
-	}
-	q.metrics.batches[f.outcome()].Inc()
-	if f == q.current {
-		q.current = nil
+// age makes backlog of what is live no more.
+func (q *queue) age() {
+	for f := q.live.front(); f != nil && time.Since(f.sealed) > liveFor; f = q.live.front() {
+		q.retire(q.live.pop())
 	}
 }
 
-// close lets nothing more in, and what there is out at once.
-func (q *queue) close() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.closed {
-		return
-	}
-	q.closed = true
-	if q.filled > 0 {
-		q.seal()
-	}
-	q.signal()
-	q.room.Broadcast()
-	close(q.closing)
-}
-
-// abandon closes the queue and drops everything in it.
-func (q *queue) abandon() (events int) {
-	q.close()
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	events = q.events
-	if q.current != nil {
-		q.forfeit(q.current, reasonShutdown)
-	}
-	for len(q.waiting) > 0 {
-		q.forfeit(q.pop(), reasonShutdown)
-	}
-	return events
-}
-
-// held returns what is in the queue.
-func (q *queue) held() (bytes int64, events int) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.bytes, q.events
-}
-
-func (q *queue) signal() {
-	select {
-	case q.wake <- struct{}{}:
-	default:
+func (q *queue) retire(f *flight) {
+	if f.seq != 0 {
+		q.spooled.push(f)
+	} else {
+		q.alone.push(f)
 	}
 }

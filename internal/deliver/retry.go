@@ -42,8 +42,10 @@ var errArrayRefused = errors.New("the Brain does not take arrays")
 
 const (
 	minBackoff    = 100 * time.Millisecond
-	maxBackoff    = 30 * time.Second
+	maxBackoff    = 10 * time.Second // a thousand senders try 200 times a second, no more than they send otherwise
 	maxRetryAfter = 5 * time.Minute
+
+	unauthorizedWait = 15 * time.Second // for somebody to put a new token in its file
 )
 
 // backoff spaces the tries of a sink that fails: exponential with full jitter, a random time between none and a ceiling

@@ -65,8 +65,8 @@ func TestBackoffSpreads(t *testing.T) {
 	}{
 		{0, 0, 100 * time.Millisecond},
 		{3, 0, 800 * time.Millisecond},
-		{9, 0, 30 * time.Second},
-		{1000, 0, 30 * time.Second},
+		{9, 0, 10 * time.Second},
+		{1000, 0, 10 * time.Second},
 		{0, 40 * time.Second, 5 * time.Second},
 	}
 	for _, test := range tests {

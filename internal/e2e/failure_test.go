@@ -165,6 +165,38 @@ func TestBrainDown(t *testing.T) {
 	r.checkFlows(t, flows, "idle")
 }
 
+// TestKilledWithASpool loses nothing of what was spooled when weir is killed while the Brain is down; and a stop in that
+// state takes no longer than another.
+func TestKilledWithASpool(t *testing.T) {
+	const flows = 1 << 10
+	spool := "AGENT_SPOOL_DIR=" + t.TempDir()
+	r := newRig(t, testnet.Flows{Number: flows}, spool, "AGENT_UDP_IDLE_TIMEOUT=0.5", "AGENT_SEND_INTERVAL=0.1",
+		"AGENT_BATCH_FORMAT=array", "AGENT_INGRESS_HOOK=xdp")
+	r.brain.Stop(t)
+	r.generator.Send(t, flows)
+	testnet.Eventually(t, "everything is spooled", func() bool { return r.agent.metric(t, "weir_spool_events") == flows })
+	if err := r.agent.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	r.agent.wait(t, 10*time.Second)
+	settings := []string{
+		spool, "AGENT_INTERFACE=in", "AGENT_ENDPOINT_URL=" + r.brain.URL(), "AGENT_BATCH_FORMAT=array", "AGENT_STOP_TIMEOUT=30s",
+	}
+	again := start(t, r.agent.namespace, settings...)
+	if n := again.metric(t, "weir_recovered_events_total"); n != flows {
+		t.Errorf("%.0f events recovered, want %d", n, flows)
+	}
+	begin := time.Now()
+	again.terminate(t)
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("the stop took %s, want it at once", took)
+	}
+	r.brain.Start(t)
+	again = start(t, r.agent.namespace, settings...)
+	testnet.Eventually(t, "everything is delivered", func() bool { return r.brain.Received() == flows })
+	again.terminate(t)
+}
+
 // TestStopBehindASlowBrain ends in time, and in order, while the collector waits for a Brain that goes on accepting.
 func TestStopBehindASlowBrain(t *testing.T) {
 	const flows = 1 << 15

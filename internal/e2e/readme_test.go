@@ -23,7 +23,7 @@ func TestReadmeMetrics(t *testing.T) {
 	told := find(section, regexp.MustCompile(`\b(weir_\w+)`))
 
 	p := newPair(t)
-	_, text, err := start(t, p.server, "AGENT_INTERFACE=server").get("/metrics")
+	_, text, err := start(t, p.server, "AGENT_INTERFACE=server", "AGENT_SPOOL_DIR="+t.TempDir()).get("/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}

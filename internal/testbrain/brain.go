@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"maps"
 	"mime"
 	"net"
@@ -109,7 +110,8 @@ func (b *Brain) Start(t testing.TB) {
 	b.addr = listener.Addr().String()
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /ingest", b.ingest)
-	b.server = &http.Server{Handler: mux, ConnState: func(_ net.Conn, state http.ConnState) {
+	quiet := log.New(io.Discard, "", 0) // connections that a test breaks
+	b.server = &http.Server{Handler: mux, ErrorLog: quiet, ConnState: func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
 			b.mu.Lock()
 			defer b.mu.Unlock()

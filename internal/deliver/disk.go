@@ -1,0 +1,98 @@
+package deliver
+
+import (
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"weir/internal/spool"
+)
+
+// maxSeq is above the position of any record.
+const maxSeq spool.Seq = math.MaxUint64
+
+// disk keeps batches in a spool. Every batch is written to it, whether the Brain is up or not: what is acknowledged soon
+// is never read back, and removed before the kernel has written it out.
+type disk struct {
+	cfg   spool.Config
+	spool *spool.Spool // once it is open
+	buf   []byte       // append's
+
+	mu    sync.Mutex
+	fault error // of the last append
+}
+
+// open returns how many events an earlier run left, those that have been lost since included.
+func (d *disk) open(reg prometheus.Registerer) (recovered int, err error) {
+	if d.spool, err = spool.Open(d.cfg); err != nil {
+		return 0, err
+	}
+	if err := reg.Register(d.spool); err != nil {
+		return 0, fmt.Errorf("register the spool's metrics: %w", err)
+	}
+	stats := d.spool.Stats()
+	return int(stats.Pending.Events + stats.Damaged.Events), nil
+}
+
+// append writes a batch and notes its position. If that fails, the batch is in memory only, and the next one is tried
+// again.
+func (d *disk) append(f *flight) spool.Eviction {
+	d.buf = appendRecord(d.buf[:0], f.Batch, f.sealed)
+	seq, evicted, err := d.spool.Append(d.buf, f.Events)
+	if err == nil {
+		f.seq = seq
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fault = err
+	return evicted
+}
+
+// read returns the batch of a record.
+func (d *disk) read(seq spool.Seq) (*Batch, time.Time, error) {
+	record, err := d.spool.Read(seq, nil)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	return parseRecord(record)
+}
+
+// close leaves what waits for the next run of the agent.
+func (d *disk) close(log *zap.Logger) error {
+	if d.spool == nil {
+		return nil
+	}
+	if events := d.events(); events > 0 {
+		log.Info("stopped with events in the spool, for the next start", zap.Int("events", events))
+	}
+	if err := d.spool.Close(); err != nil {
+		return fmt.Errorf("close the spool: %w", err)
+	}
+	return nil
+}
+
+// events returns how many events are in records that wait.
+func (d *disk) events() int {
+	if d.spool == nil {
+		return 0
+	}
+	return int(d.spool.Stats().Pending.Events)
+}
+
+// status says whether batches can be written, and why not.
+func (d *disk) status() (ok bool, reason string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.fault != nil:
+		return false, "events are held in memory only: " + printable(d.fault.Error())
+	case d.spool.Stats().Failing:
+		return false, "events are written, but may not outlive this machine: the disk fails, as the log says"
+	default:
+		return true, "spooling"
+	}
+}

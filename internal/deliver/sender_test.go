@@ -1,0 +1,183 @@
+package deliver
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"weir/internal/spool"
+	"weir/internal/testdisk"
+)
+
+// newSpooled returns a running Deliverer to a fake Brain, with a spool on a disk in memory.
+func newSpooled(t *testing.T, s *fakeSink, change func(*Config)) (*Deliverer, *running, *testdisk.Disk) {
+	t.Helper()
+	disk := testdisk.New()
+	cfg := testConfig()
+	cfg.URL = parseURL("http://brain")
+	cfg.Spool = &spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 30, Sync: spool.Never, FS: disk}
+	if change != nil {
+		change(&cfg)
+	}
+	d, _ := newTest(t, cfg)
+	d.sink = s
+	return d, run(d), disk
+}
+
+// counting lets only the batches through that up allows, and knows how many are on the wire.
+type counting struct {
+	up      atomic.Bool
+	pace    time.Duration
+	flying  atomic.Int32
+	highest atomic.Int32
+}
+
+func (c *counting) answer(context.Context, *Batch) error {
+	n := c.flying.Add(1)
+	defer c.flying.Add(-1)
+	c.highest.Store(max(n, c.highest.Load()))
+	time.Sleep(c.pace)
+	if !c.up.Load() {
+		return serverError()
+	}
+	return nil
+}
+
+// Several batches are sent at a time, but one while none arrives: at the start, and while the Brain is down.
+func TestOneProbeWhileFailing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &counting{pace: 10 * time.Millisecond}
+		s := &fakeSink{answer: c.answer}
+		d, r, _ := newSpooled(t, s, func(cfg *Config) { cfg.Concurrency = 4 })
+		wantHighest := func(want int32) {
+			t.Helper()
+			if n := c.highest.Swap(0); n != want {
+				t.Errorf("%d batches on the wire at a time, want %d", n, want)
+			}
+		}
+		addEvents(d, 0, 1000)
+		time.Sleep(time.Minute)
+		wantHighest(1)
+		c.up.Store(true)
+		time.Sleep(maxBackoff)
+		wantHighest(4)
+		c.up.Store(false)
+		addEvents(d, 1000, 2000)
+		time.Sleep(time.Second)
+		c.highest.Store(0)
+		time.Sleep(10 * time.Minute)
+		wantHighest(1)
+		c.up.Store(true)
+		d.Close()
+		r.wait(t)
+		if slices.Sort(s.got); !slices.Equal(s.got, sequence(0, 2000)) {
+			t.Errorf("%d events delivered", len(s.got))
+		}
+	})
+}
+
+// What the Brain fails at, for a reason of its own, does not hold up the rest.
+func TestFailingBatchHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fakeSink{answer: func(_ context.Context, b *Batch) error {
+			if strings.Contains(string(b.Lines), `"interface":"0"`) {
+				return serverError()
+			}
+			return nil
+		}}
+		d, r, _ := newSpooled(t, s, nil)
+		addEvents(d, 0, 100)
+		time.Sleep(time.Minute)
+		if got := readBooks(d); got.delivered != 90 || got.held != 10 {
+			t.Errorf("books: %+v", got)
+		}
+		d.Close()
+		r.wait(t)
+	})
+}
+
+// Events that memory has no room for are on disk only, and nobody waits for the Brain.
+func TestMemoryIsBoundedByTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := new(counting)
+		s := &fakeSink{answer: c.answer}
+		d, r, _ := newSpooled(t, s, func(cfg *Config) { cfg.QueueMaxBytes = 100 * eventBytes })
+		begin := time.Now()
+		for i := range 2000 {
+			d.Add(testEvent(i))
+			if bytes, _ := d.queue.held(); bytes > 100*eventBytes {
+				t.Fatalf("%d bytes in memory, more than %d", bytes, 100*eventBytes)
+			}
+		}
+		wantWait(t, "2000 events", begin, 0, 0)
+		if got := readBooks(d); got.held != 2000 {
+			t.Errorf("books: %+v", got)
+		}
+		c.up.Store(true)
+		time.Sleep(time.Minute)
+		wantBooks(t, d, books{delivered: 2000, batchDelivered: 200, retryServer: readBooks(d).retryServer})
+		if slices.Sort(s.got); !slices.Equal(s.got, sequence(0, 2000)) {
+			t.Errorf("%d events delivered", len(s.got))
+		}
+		d.Close()
+		r.wait(t)
+	})
+}
+
+// After an outage of a minute the backlog drains five times as fast as events come, and those come through in time.
+func TestOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate, outage, after = 200, 60, 45                   // events per second, seconds, seconds
+		c := &counting{pace: 2 * 10 * time.Second / (rate * 6.5)} // 6.5 times the rate, by two connections
+		s := new(fakeSink)
+		d, r, _ := newSpooled(t, s, func(cfg *Config) { cfg.Concurrency, cfg.QueueMaxBytes = 2, 1000*eventBytes })
+		var mu sync.Mutex
+		var made []time.Time  // by event
+		var up, low time.Time // of the first event accepted, and of the last one of the backlog
+		var latest time.Duration
+		s.answer = func(ctx context.Context, b *Batch) error {
+			if err := c.answer(ctx, b); err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if up.IsZero() {
+				up = time.Now()
+			}
+			sequences, _ := readLines(b.Lines)
+			for _, i := range sequences {
+				if made[i].After(up) {
+					latest = max(latest, time.Since(made[i]))
+				} else {
+					low = time.Now()
+				}
+			}
+			return nil
+		}
+		for i := range rate * (outage + after) {
+			c.up.Store(i >= rate*outage)
+			mu.Lock()
+			made = append(made, time.Now())
+			mu.Unlock()
+			d.Add(testEvent(i))
+			time.Sleep(time.Second / rate)
+		}
+		d.Close()
+		r.wait(t)
+		backlog := up.Sub(made[0])
+		if took := low.Sub(up); took > backlog/5 {
+			t.Errorf("the backlog of %s drained in %s, want a fifth of it", backlog, took)
+		}
+		if latest == 0 || latest > 5*time.Second {
+			t.Errorf("an event came %s late, want 5 s at the most", latest)
+		}
+		if slices.Sort(s.got); !slices.Equal(s.got, sequence(0, len(made))) {
+			t.Errorf("%d events of %d delivered", len(s.got), len(made))
+		}
+	})
+}

@@ -1,0 +1,125 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"slices"
+)
+
+// Next returns the position of the first record behind after that is not settled, if there is one.
+func (s *Spool) Next(after Seq) (Seq, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, e, ok := s.following(after)
+	return e.seq, ok
+}
+
+func (s *Spool) following(after Seq) (*segment, entry, bool) {
+	for after < math.MaxUint64 {
+		from := s.settled.after(after + 1)
+		g, e, ok := s.lowest(from)
+		if !ok || !s.settled.has(e.seq) {
+			return g, e, ok
+		}
+		after = e.seq
+	}
+	return nil, entry{}, false
+}
+
+// lowest returns the first record at a position or after it. Segments overlap where files were copied, so it asks all.
+func (s *Spool) lowest(from Seq) (found *segment, e entry, ok bool) {
+	for _, g := range s.segments {
+		if n := len(g.entries); n == 0 || g.entries[n-1].seq < from {
+			continue
+		}
+		if candidate := g.entries[g.from(from)]; !ok || candidate.seq < e.seq {
+			found, e, ok = g, candidate, true
+		}
+	}
+	return found, e, ok
+}
+
+// find returns a record that is not settled.
+func (s *Spool) find(seq Seq) (*segment, entry, bool) {
+	g, e, ok := s.lowest(seq)
+	return g, e, ok && e.seq == seq && !s.settled.has(seq)
+}
+
+// Read returns a record, in buf if that has room for 36 bytes more. The error is ErrGone if it is settled or was never there, and ErrDamaged if it
+// cannot be read as it was written: it is then counted and settled.
+func (s *Spool) Read(seq Seq, buf []byte) ([]byte, error) {
+	s.mu.Lock()
+	g, e, ok := s.find(seq)
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return nil, ErrClosed
+	}
+	if !ok {
+		return nil, fmt.Errorf("read record %d: %w", seq, ErrGone)
+	}
+	record, err := e.read(g.file, buf)
+	if errors.Is(err, os.ErrClosed) { // meanwhile, with its segment
+		return nil, fmt.Errorf("read record %d: %w", seq, ErrGone)
+	}
+	if err != nil {
+		s.condemn(seq)
+		return nil, fmt.Errorf("read record %d: %w: %w", seq, ErrDamaged, err)
+	}
+	return record, nil
+}
+
+var errChecksum = errors.New("its checksum is wrong")
+
+// read reads and checks a record.
+func (e entry) read(file io.ReaderAt, buf []byte) ([]byte, error) {
+	size := int(e.size())
+	buf = slices.Grow(buf[:0], size)[:size]
+	if _, err := file.ReadAt(buf, int64(e.offset)); err != nil {
+		return nil, err
+	}
+	h, ok := parseRecordHeader(buf)
+	if !ok || h.seq != e.seq || h.length != e.length || h.sum != checksum(buf[recordHeaderSize:]) {
+		return nil, errChecksum
+	}
+	return buf[:copy(buf, buf[recordHeaderSize:])], nil
+}
+
+// condemn settles a record as damaged.
+func (s *Spool) condemn(seq Seq) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g, e, ok := s.find(seq); ok && !s.closed {
+		s.settle(g, e)
+		s.damaged.add(e)
+		s.reap()
+	}
+}
+
+// Ack says that a record was delivered. One that is settled already is passed over.
+func (s *Spool) Ack(seq Seq) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g, e, ok := s.find(seq); ok && !s.closed {
+		s.settle(g, e)
+		if g.left == 0 {
+			s.reap()
+		}
+	}
+}
+
+// settle books a record as not to be delivered any more, unless it is already.
+func (s *Spool) settle(g *segment, e entry) bool {
+	if s.settled.has(e.seq) {
+		return false
+	}
+	s.settled.add(e.seq, e.seq)
+	s.unsaved = true
+	g.left--
+	s.records--
+	s.events -= int64(e.events)
+	return true
+}

@@ -1,0 +1,281 @@
+// Package testdisk is a directory in memory that fails when told to, and that remembers what would outlive a failure of
+// the machine. For tests of what uses a spool.
+package testdisk
+
+import (
+	"bytes"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"weir/internal/spool"
+)
+
+// Op is what can fail.
+type Op uint8
+
+// The values of Op.
+const (
+	Create Op = iota // opening a file that is to be made
+	Read
+	Write   // after half of it was written
+	Cut     // truncating
+	Sync    // of a file
+	SyncDir // of the directory
+	Remove
+	Rename
+)
+
+// Disk is the directory. It implements spool.FS.
+type Disk struct {
+	mu      sync.Mutex
+	files   map[string]*content
+	durable map[string]*content // what files was when the directory was last synced
+	faults  map[Op]error
+	open    int
+}
+
+type content struct {
+	data, durable []byte
+}
+
+// New returns an empty directory.
+func New() *Disk {
+	return &Disk{files: map[string]*content{}, durable: map[string]*content{}, faults: map[Op]error{}}
+}
+
+// Fail lets operations fail from now on.
+func (d *Disk) Fail(err error, ops ...Op) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, op := range ops {
+		d.faults[op] = err
+	}
+}
+
+// Heal lets all operations succeed again.
+func (d *Disk) Heal() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.faults)
+}
+
+// AfterKill returns the directory as it is when the process has been killed.
+func (d *Disk) AfterKill() *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	after := New()
+	for name, c := range d.files {
+		after.put(name, c.data)
+	}
+	return after
+}
+
+// AfterPowerLoss returns the directory with only what was synced.
+func (d *Disk) AfterPowerLoss() *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	after := New()
+	for name, c := range d.durable {
+		after.put(name, c.durable)
+	}
+	return after
+}
+
+// Files returns a copy of all files.
+func (d *Disk) Files() map[string][]byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	files := map[string][]byte{}
+	for name, c := range d.files {
+		files[name] = bytes.Clone(c.data)
+	}
+	return files
+}
+
+// Put makes a file, or replaces it.
+func (d *Disk) Put(name string, data []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.put(name, data)
+}
+
+func (d *Disk) put(name string, data []byte) {
+	c := &content{data: bytes.Clone(data), durable: bytes.Clone(data)}
+	d.files[name], d.durable[name] = c, c
+}
+
+// OpenFiles returns how many files are open.
+func (d *Disk) OpenFiles() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.open
+}
+
+// Open implements spool.FS.
+func (d *Disk) Open(name string, flag int) (spool.File, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, exists := d.files[name]
+	switch {
+	case exists && flag&os.O_EXCL != 0:
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrExist}
+	case !exists && flag&os.O_CREATE == 0:
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	case !exists:
+		if err := d.faults[Create]; err != nil {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		}
+		c = &content{}
+		d.files[name] = c
+	}
+	d.open++
+	return &file{disk: d, name: name, content: c}, nil
+}
+
+// Remove implements spool.FS.
+func (d *Disk) Remove(name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, exists := d.files[name]; !exists {
+		return &fs.PathError{Op: "remove", Path: name, Err: fs.ErrNotExist}
+	}
+	if err := d.faults[Remove]; err != nil {
+		return &fs.PathError{Op: "remove", Path: name, Err: err}
+	}
+	delete(d.files, name)
+	return nil
+}
+
+// Rename implements spool.FS.
+func (d *Disk) Rename(from, to string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.faults[Rename]; err != nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+	}
+	d.files[to] = d.files[from]
+	delete(d.files, from)
+	return nil
+}
+
+// List implements spool.FS.
+func (d *Disk) List() ([]fs.DirEntry, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var entries []fs.DirEntry
+	for _, name := range slices.Sorted(maps.Keys(d.files)) {
+		entries = append(entries, fs.FileInfoToDirEntry(info{name: name}))
+	}
+	return entries, nil
+}
+
+// Sync implements spool.FS.
+func (d *Disk) Sync() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.faults[SyncDir]; err != nil {
+		return err
+	}
+	d.durable = maps.Clone(d.files)
+	return nil
+}
+
+// Close implements spool.FS.
+func (d *Disk) Close() error { return nil }
+
+// file is an open file.
+type file struct {
+	disk    *Disk
+	name    string
+	content *content
+	closed  bool
+}
+
+// use calls do with the file locked, unless it is closed or op fails.
+func (f *file) use(op Op, do func(c *content)) error {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if f.closed {
+		return &fs.PathError{Op: "use", Path: f.name, Err: os.ErrClosed}
+	}
+	if err := f.disk.faults[op]; err != nil {
+		return &fs.PathError{Op: "use", Path: f.name, Err: err}
+	}
+	do(f.content)
+	return nil
+}
+
+// ReadAt implements spool.File.
+func (f *file) ReadAt(p []byte, offset int64) (n int, err error) {
+	err = f.use(Read, func(c *content) { n = copy(p, c.data[min(offset, int64(len(c.data))):]) })
+	if err == nil && n < len(p) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// WriteAt implements spool.File.
+func (f *file) WriteAt(p []byte, offset int64) (int, error) {
+	err := f.use(Write, func(c *content) { c.write(p, offset) })
+	if err == nil {
+		return len(p), nil
+	}
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	half := p[:len(p)/2]
+	f.content.write(half, offset)
+	return len(half), err
+}
+
+func (c *content) write(p []byte, offset int64) {
+	if grow := offset + int64(len(p)) - int64(len(c.data)); grow > 0 {
+		c.data = append(c.data, make([]byte, grow)...)
+	}
+	copy(c.data[offset:], p)
+}
+
+// Truncate implements spool.File.
+func (f *file) Truncate(size int64) error {
+	return f.use(Cut, func(c *content) { c.data = c.data[:size] })
+}
+
+// Sync implements spool.File.
+func (f *file) Sync() error {
+	return f.use(Sync, func(c *content) { c.durable = bytes.Clone(c.data) })
+}
+
+// Stat implements spool.File.
+func (f *file) Stat() (fs.FileInfo, error) {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	return info{name: f.name, size: int64(len(f.content.data))}, nil
+}
+
+// Close implements spool.File.
+func (f *file) Close() error {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if f.closed {
+		return os.ErrClosed
+	}
+	f.closed = true
+	f.disk.open--
+	return nil
+}
+
+type info struct {
+	name string
+	size int64
+}
+
+func (i info) Name() string       { return i.name }
+func (i info) Size() int64        { return i.size }
+func (i info) Mode() fs.FileMode  { return 0o600 }
+func (i info) ModTime() time.Time { return time.Time{} }
+func (i info) IsDir() bool        { return false }
+func (i info) Sys() any           { return nil }
