@@ -19,6 +19,7 @@ enum hook {
 /* What became of a packet: counted in an entry, or not, with the reason. Every program run ends in exactly one. */
 enum fate {
 	FATE_COUNTED,
+	FATE_FILTERED,    /* the filter does not match it, whatever it is */
 	FATE_NOT_IP,      /* neither IPv4 nor IPv6, behind whatever tags and labels: ARP, LLDP, … */
 	FATE_TRUNCATED,   /* the frame ends inside a header */
 	FATE_MALFORMED,   /* a header contradicts itself */

@@ -15,6 +15,7 @@ struct settings {
 	__u32 sampling;   /* one in so many packets is counted, at random */
 	__u32 vlan_zones; /* equal connections in separate VLANs are separate */
 	__u32 replay;     /* frames are of a capture, and say when, where and how long they were */
+	__u32 filter;     /* frames that match_xdp or match_skb does not match are not counted */
 	__u32 decap;	  /* tunnels whose contents are counted: a bit for each enum tunnel_kind */
 	__be16 vxlan_port;
 	__be16 geneve_port;

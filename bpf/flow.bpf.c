@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
- * The kernel side of weir. A packet passes one of the first three programs: parse, account, settle. User space runs the
- * last two to have finished entries handed over as records. No program ever drops or changes a packet.
+ * The kernel side of weir. A packet passes one of the first three programs: parse, filter, account, settle. User space
+ * runs the last two to have finished entries handed over as records. No program ever drops or changes a packet.
  */
 #include <linux/bpf.h>
 
@@ -12,11 +12,11 @@
 #include "clock.h"
 #include "config.h"
 #include "deep.h"
+#include "filter.h"
 #include "handover.h"
 #include "maps.h"
 #include "parse.h"
 
-#define VLAN_TAG_LEN 4
 #define OUTER_MAX 64 /* IPv6 and GRE with every option: 40 + 16 */
 
 /* TC_ACT_UNSPEC: go on with whatever comes after weir. It means the same to TCX, as TCX_NEXT. */
@@ -61,6 +61,8 @@ int xdp_ingress(struct xdp_md *ctx)
 
 	if (page) {
 		fate = parse_xdp(ctx, w.bytes, &p);
+		if (config.filter && !match_xdp(ctx, w.bytes))
+			fate = FATE_FILTERED;
 		count(page, HOOK_XDP_INGRESS, fate, &p, &w, ctx->ingress_ifindex);
 	}
 	return XDP_PASS;
@@ -100,6 +102,14 @@ static __always_inline enum fate parse_skb(struct __sk_buff *skb, __u32 outer, s
 	if (bpf_skb_load_bytes(skb, outer, h->bytes, prepare(h, skb->len - outer)))
 		return FATE_TRUNCATED;
 	return parse_deep(h, p);
+}
+
+/* How long a frame is to the filter. A super-packet is one frame. */
+static __always_inline __u32 frame_len(struct __sk_buff *skb, __u32 outer)
+{
+	if (config.replay)
+		return skb->mark;
+	return skb->len - outer + (skb->vlan_present ? VLAN_TAG_LEN : 0);
 }
 
 /*
@@ -150,6 +160,8 @@ static __always_inline int tc(struct __sk_buff *skb, enum hook hook)
 		}
 		outer = config.link_layer == LINK_NONE ? outer_len(skb) : 0;
 		fate = parse_skb(skb, outer, &p);
+		if (config.filter && !match_skb(skb, frame_len(skb, outer), outer))
+			fate = FATE_FILTERED;
 		w = weigh(skb, hook, outer, p.header_len);
 		count(page, hook, fate, &p, &w, ifindex);
 	}

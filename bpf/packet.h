@@ -33,6 +33,7 @@ struct packet {
 };
 
 #define VLAN_ID_MASK 0x0fff
+#define VLAN_TAG_LEN 4
 
 struct vlan_tag {
 	__be16 tci;

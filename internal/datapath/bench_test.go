@@ -7,6 +7,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"golang.org/x/net/bpf"
 
 	"weir/internal/testnet"
 )
@@ -14,17 +15,20 @@ import (
 // BenchmarkHotFlow prints what weir adds to an empty program of the same type, for packets of one flow. Both run in
 // turns; the figures are medians.
 func BenchmarkHotFlow(b *testing.B) {
+	tcp := testnet.TCP("10.0.0.1:40000", "10.0.0.2:443", testnet.ACK, 100)
 	for _, protocol := range []struct {
-		name  string
-		frame []byte
+		name   string
+		frame  []byte
+		filter []bpf.Instruction
 	}{
-		{"TCP", testnet.TCP("10.0.0.1:40000", "10.0.0.2:443", testnet.ACK, 100).Bytes()},
-		{"UDP6", testnet.UDP("[fd00::1]:40000", "[fd00::2]:443", 100).Bytes()},
-		{"thorough", testnet.TCP("10.0.0.1:40000", "10.0.0.2:443", testnet.ACK, 100).VLAN(7, 8).Bytes()},
+		{"TCP", tcp.Bytes(), nil},
+		{"UDP6", testnet.UDP("[fd00::1]:40000", "[fd00::2]:443", 100).Bytes(), nil},
+		{"thorough", tcp.VLAN(7, 8).Bytes(), nil},
+		{"filter", tcp.Bytes(), compile(b, "tcp port 443")},
 	} {
 		for _, hook := range hooks {
 			b.Run(protocol.name+"/"+hook, func(b *testing.B) {
-				k := newKernel(b, 1024)
+				k := newKernelWith(b, Config{MaxFlows: 1024, Sampling: 1, Filter: protocol.filter})
 				measured := k.coll.Programs[hook]
 				aboveEmpty(b, measured, emptyProgram(b, measured.Type()), protocol.frame)
 			})

@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/net/bpf"
 
 	"weir/internal/flow"
 )
@@ -41,6 +42,8 @@ type Config struct {
 	PinDir string
 	// Replay has frames counted that Replay is given, by the clock of their capture, and nothing else.
 	Replay bool
+	// Filter is a program of package filter that says which frames are counted. None: all of them.
+	Filter []bpf.Instruction
 }
 
 // Datapath is the loaded kernel side. Its methods may be called from several goroutines.
@@ -159,6 +162,12 @@ func configure(spec *ebpf.CollectionSpec, cfg Config, at place) error {
 		settings.Decap |= 1 << kind
 		for _, name := range []string{kernelMapTunnels, kernelMapFreeZones} {
 			spec.Maps[name].MaxEntries = endTunnelZone - firstTunnelZone
+		}
+	}
+	if len(cfg.Filter) > 0 {
+		settings.Filter = 1
+		if err := installFilter(spec, cfg.Filter, at.bare); err != nil {
+			return err
 		}
 	}
 	if cfg.Replay {

@@ -47,15 +47,16 @@ type kernelFate uint32
 
 const (
 	kernelFateFATE_COUNTED     kernelFate = 0
-	kernelFateFATE_NOT_IP      kernelFate = 1
-	kernelFateFATE_TRUNCATED   kernelFate = 2
-	kernelFateFATE_MALFORMED   kernelFate = 3
-	kernelFateFATE_UNSUPPORTED kernelFate = 4
-	kernelFateFATE_NOT_SAMPLED kernelFate = 5
-	kernelFateFATE_DUPLICATE   kernelFate = 6
-	kernelFateFATE_NO_MEMORY   kernelFate = 7
-	kernelFateFATE_EXPIRING    kernelFate = 8
-	kernelFateFATES            kernelFate = 9
+	kernelFateFATE_FILTERED    kernelFate = 1
+	kernelFateFATE_NOT_IP      kernelFate = 2
+	kernelFateFATE_TRUNCATED   kernelFate = 3
+	kernelFateFATE_MALFORMED   kernelFate = 4
+	kernelFateFATE_UNSUPPORTED kernelFate = 5
+	kernelFateFATE_NOT_SAMPLED kernelFate = 6
+	kernelFateFATE_DUPLICATE   kernelFate = 7
+	kernelFateFATE_NO_MEMORY   kernelFate = 8
+	kernelFateFATE_EXPIRING    kernelFate = 9
+	kernelFateFATES            kernelFate = 10
 )
 
 type kernelFlowEntry struct {
@@ -130,7 +131,7 @@ type kernelLedgerPage struct {
 		Packets uint64
 		Bytes   uint64
 	}
-	Fates [9]struct {
+	Fates [10]struct {
 		_       structs.HostLayout
 		Packets uint64
 		Bytes   uint64
@@ -167,6 +168,7 @@ type kernelSettings struct {
 	Sampling   uint32
 	VlanZones  uint32
 	Replay     uint32
+	Filter     uint32
 	Decap      uint32
 	VxlanPort  uint16
 	GenevePort uint16

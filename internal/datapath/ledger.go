@@ -14,6 +14,7 @@ var (
 		kernelHookHOOK_TC_EGRESS:   "tc_egress",
 	}
 	reasonNames = [kernelFateFATES]string{
+		kernelFateFATE_FILTERED:    "filtered",
 		kernelFateFATE_NOT_IP:      "not_ip",
 		kernelFateFATE_TRUNCATED:   "truncated",
 		kernelFateFATE_MALFORMED:   "malformed",

@@ -1,0 +1,211 @@
+package datapath
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/bpf"
+
+	"weir/internal/filter"
+	"weir/internal/flow"
+	"weir/internal/testnet"
+)
+
+func compile(t testing.TB, expression string) []bpf.Instruction {
+	t.Helper()
+	program, err := filter.Compile(expression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
+// hosts is a filter of so many addresses, whose jumps are too far for the classic machine's conditional ones.
+func hosts(n int) string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf("fd00:%x::1", i)
+	}
+	return "host " + strings.Join(all, " or ") + " or 10.0.0.9"
+}
+
+// TestFilter compares the verdicts of filters in the kernel with those of the classic machine.
+func TestFilter(t *testing.T) {
+	frames := filterFrames()
+	for _, expression := range []string{
+		"tcp port 443", "udp and (src host 10.0.0.1 or net fd00::/64)", "vlan 7 and udp", "not ip", "ether dst 2:0:0:0:0:2",
+		"len > 74", "ip[2:2] + 14 > len", "ip[ip[0] & 0xf] != 0", "tcp[(tcp[12] & 0xf0) >> 2 : 4] = 0", "icmp6[icmp6type] > 128",
+		"1 << (ip[8] & 63) != 0", "ip[8] >> ip[9] = 0", "len / (ip[9] - 6) > 6", "(len % ip[9]) = 3", "ip[len - 18] = 0",
+		"ether[len - 1] = 0", "len + (len + (len ^ ip[2:2])) > 300 && ip[20:4] | 1 <= 0xffffffff", hosts(100),
+	} {
+		t.Run(expression[:min(len(expression), 40)], func(t *testing.T) {
+			program := compile(t, expression)
+			k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Filter: program})
+			for _, hook := range []string{kernelProgTcIngress, kernelProgXdpIngress} {
+				of := frames
+				if hook == kernelProgXdpIngress {
+					of = frames[:10] // its test runs are slow
+				}
+				matched := k.compareFilter(t, hook, program, of)
+				if hook == kernelProgTcIngress && (matched == 0 || matched == len(of)) {
+					t.Errorf("%d of %d frames match: this tests little", matched, len(of))
+				}
+			}
+		})
+	}
+}
+
+// compareFilter runs each frame and returns how many matched.
+func (k kernel) compareFilter(t *testing.T, hook string, program []bpf.Instruction, frames [][]byte) (matched int) {
+	t.Helper()
+	vm, err := bpf.NewVM(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, frame := range frames {
+		if len(frame) < shortest(hook, frame) {
+			continue
+		}
+		before := k.ledger(t)
+		k.run(t, hook, frame, nil)
+		got := since(k.ledger(t), before).Uncounted["filtered"] == flow.Counter{}
+		n, err := vm.Run(frame)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != (n > 0) {
+			t.Errorf("%s: %t, want %t of %x", hook, got, n > 0, frame)
+		}
+		if got {
+			matched++
+		}
+	}
+	return matched
+}
+
+// filterFrames are the shapes, whole, then cut, then with bytes changed, the same ones each time.
+func filterFrames() (all [][]byte) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, shape := range shapes {
+		all = append(all, shape.frame)
+	}
+	for _, shape := range shapes {
+		for range 4 {
+			all = append(all, shape.frame[:14+random.IntN(len(shape.frame)-14)])
+			changed := slices.Clone(shape.frame)
+			changed[12+random.IntN(len(changed)-12)] = byte(random.Uint32())
+			all = append(all, changed)
+		}
+	}
+	return all
+}
+
+// TestFiltered puts the filter's verdict before every other, also on frames that nothing can be read of.
+func TestFiltered(t *testing.T) {
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Filter: compile(t, "tcp port 443")})
+	https := testnet.TCP("10.0.0.1:40000", "10.0.0.2:443", testnet.ACK, 100).Bytes()
+	for _, row := range []struct {
+		name  string
+		frame []byte
+		fate  string
+	}{
+		{"a match", https, "counted"},
+		{"another port", udp4.Bytes(), "filtered"},
+		{"not IP", testnet.Ethernet(0x0806, make([]byte, 28)).Bytes(), "filtered"},
+		{"truncated, and no match", udp4.Bytes()[:40], "filtered"},
+		{"truncated, and a match", https[:14+20+4], "truncated"},
+		{"too many tags", udp4.VLAN(1, 2, 3, 4).Bytes(), "filtered"},
+	} {
+		for _, hook := range hooks {
+			t.Run(row.name+"/"+hook, func(t *testing.T) {
+				before := k.ledger(t)
+				k.run(t, hook, row.frame, nil)
+				seen := flow.Counter{Packets: 1, Bytes: uint64(len(row.frame))}
+				fate := row.fate
+				if fate == "counted" && hook != kernelProgXdpIngress {
+					fate = "duplicate" // all hooks see one direction
+				}
+				checkLedger(t, since(k.ledger(t), before), hook, seen, map[string]flow.Counter{fate: seen})
+			})
+		}
+	}
+}
+
+// TestFilterBackwards reads before the header that is named.
+func TestFilterBackwards(t *testing.T) {
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Filter: compile(t, "ip[-2:2] = 0x800 and ip[-(ip[8] - 55)] = 1")})
+	frame := udp4.Bytes() // the byte 9 before the header, of which ip[8] is 64, is in the source's address
+	frame[14-9] = 1
+	k.run(t, kernelProgTcIngress, frame, nil)
+	frame[14-9] = 2
+	k.run(t, kernelProgTcIngress, frame, nil)
+	if l := k.ledger(t); l.Counted.Packets != 1 || l.Uncounted["filtered"].Packets != 1 {
+		t.Errorf("%+v counted, %+v filtered, want one each", l.Counted, l.Uncounted["filtered"])
+	}
+}
+
+// TestFilterOnTheWire filters frames in shapes that a test run cannot make, by what they are on the wire: a VLAN tag that
+// travels beside the frame is in its place, and what is not linear can be read.
+func TestFilterOnTheWire(t *testing.T) {
+	plain := testnet.TCP("10.0.0.1:1000", "10.0.0.2:53", testnet.ACK, 100)
+	jumbo := testnet.UDP("10.0.0.1:1000", "10.0.0.2:53", 8000)
+	for _, row := range []struct {
+		name   string
+		frame  []byte
+		from   int // the offset where bytes are looked at
+		hook   string
+		attach func(kernel, *testing.T, *testnet.Link, *testnet.Link)
+	}{
+		{"VLAN, tc ingress: the tag is taken out", plain.VLAN(7).Bytes(), 8, "tc_ingress", onIngress(IngressTC)},
+		{"two VLAN tags, tc ingress", plain.VLAN(7, 8).Bytes(), 8, "tc_ingress", onIngress(IngressTC)},
+		{"jumbo in a VLAN, tc egress", jumbo.VLAN(7).Bytes(), 8, "tc_egress", onEgress},
+		{"jumbo, XDP", jumbo.Bytes(), 8000, "xdp_ingress", onIngress(IngressXDP)},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Filter: compile(t, exactly(row.frame, row.from, len(row.frame)))})
+			out, in := testnet.Veth(t,
+				testnet.End{Namespace: testnet.NewNamespace(t), Name: "out", MTU: 9000},
+				testnet.End{Namespace: testnet.NewNamespace(t), Name: "in", MTU: 9000})
+			row.attach(k, t, out, in)
+			other := slices.Clone(row.frame)
+			other[row.from+12] ^= 1
+			out.Send(t, row.frame, other)
+			testnet.Eventually(t, "both frames are seen", func() bool { return k.ledger(t).Seen[row.hook].Packets == 2 })
+			one := flow.Counter{Packets: 1, Bytes: uint64(len(row.frame))}
+			both := flow.Counter{Packets: 2, Bytes: 2 * one.Bytes}
+			checkLedger(t, k.ledger(t), row.hook, both, map[string]flow.Counter{"counted": one, "filtered": one})
+		})
+	}
+}
+
+// TestFilterOnBare filters at an interface without a link layer, as if there were an Ethernet header without addresses.
+func TestFilterOnBare(t *testing.T) {
+	const ethernet = 14
+	none := make(net.HardwareAddr, 6)
+	frame := testnet.UDP("10.0.0.9:1000", "10.9.0.1:53", 100).MACs(none, none).Bytes()
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Filter: compile(t, exactly(frame, 8, len(frame)-ethernet))})
+	tun := testnet.NewTun(t, testnet.NewNamespace(t), "tun", "10.0.0.1/24")
+	k.attachTo(t, tun.Link, Interface{Index: tun.Index, Name: tun.Name, Bare: true}, Ingress, IngressAuto)
+	other := slices.Clone(frame)
+	other[ethernet+1] = 4 // type of service
+	tun.Receive(t, frame[ethernet:], other[ethernet:])
+	one := flow.Counter{Packets: 1, Bytes: uint64(len(frame) - ethernet)}
+	both := flow.Counter{Packets: 2, Bytes: 2 * one.Bytes}
+	testnet.Eventually(t, "both are seen", func() bool { return k.ledger(t).Seen["tc_ingress"] == both })
+	checkLedger(t, k.ledger(t), "tc_ingress", both, map[string]flow.Counter{"counted": one, "filtered": one})
+}
+
+// exactly is a filter of a frame's length, and of some bytes from an offset on, read in all sizes.
+func exactly(frame []byte, from, length int) string {
+	terms := []string{fmt.Sprintf("len = %d", length)}
+	for at := from; at < from+14; at++ {
+		for _, size := range []int{1, 2, 4} {
+			terms = append(terms, fmt.Sprintf("ether[%d:%d] = 0x%x", at, size, frame[at:at+size]))
+		}
+	}
+	return strings.Join(terms, " and ")
+}
