@@ -182,6 +182,7 @@ func deliverConfig(s config.Settings, build Build, stdout io.Writer) deliver.Con
 func datapathConfig(s config.Settings) datapath.Config {
 	return datapath.Config{
 		MaxFlows: s.MaxFlows, Sampling: s.Sampling, VLANZones: s.Zones == config.ZonesVLAN, Decap: s.Decap,
+		Filter: s.BPFFilter.Program,
 	}
 }
 

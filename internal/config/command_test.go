@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 	"go.uber.org/zap/zapcore"
 
+	"weir/internal/filter"
 	"weir/internal/flow"
 )
 
@@ -109,6 +110,11 @@ func TestProcessEnvironmentUnread(t *testing.T) {
 	}
 }
 
+func compiled(expression string) Filter {
+	program, _ := filter.Compile(expression)
+	return Filter{expression, program}
+}
+
 // settingCases is a value for each setting that is not its default, and often more.
 var settingCases = []struct {
 	flag, text string
@@ -128,6 +134,10 @@ var settingCases = []struct {
 	{"ingress-hook", "xdp", func(s *Settings) { s.IngressHook = IngressXDP }},
 	{"ingress-hook", "xdp-generic", func(s *Settings) { s.IngressHook = IngressXDPGeneric }},
 	{"ingress-hook", "tc", func(s *Settings) { s.IngressHook = IngressTC }},
+	{"bpf-filter", "tcp port 443", func(s *Settings) { s.BPFFilter = compiled("tcp port 443") }},
+	{"bpf-filter", "ip6 and not (host fd00::1 or port 53)", func(s *Settings) {
+		s.BPFFilter = compiled("ip6 and not (host fd00::1 or port 53)")
+	}},
 	{"sampling", "1000", func(s *Settings) { s.Sampling = 1000 }},
 	{"zones", "VLAN", func(s *Settings) { s.Zones = ZonesVLAN }},
 	{"decap", "VXLAN", func(s *Settings) { s.Decap = Decap{flow.TunnelVXLAN: 4789} }},
@@ -227,8 +237,8 @@ func settingDefault(t *testing.T, name string) string {
 			return flag.Default
 		}
 	}
-	if name == "hostname" {
-		return "x"
+	if value, ok := map[string]string{"hostname": "x", "bpf-filter": "ip"}[name]; ok {
+		return value
 	}
 	return "/x" // a path
 }
@@ -252,7 +262,7 @@ func TestNames(t *testing.T) {
 }
 
 func TestCommands(t *testing.T) {
-	broken := []string{"AGENT_BATCH_SIZE=many", "AGENT_NONSENSE=1", "AGENT_BPF_FILTER=tcp", "AGENT_SNAP_LEN=1"}
+	broken := []string{"AGENT_BATCH_SIZE=many", "AGENT_NONSENSE=1", "AGENT_BPF_FILTER=tcp port", "AGENT_SNAP_LEN=1"}
 	for name, c := range map[string]struct {
 		args []string
 		want Command
@@ -324,6 +334,8 @@ func TestCommandLineErrors(t *testing.T) {
 		"no value, next":     {[]string{"--compression", "--batch-size=1"}, `--compression has no value: want none, gzip or zstd`},
 		"empty value":        {[]string{"--compression="}, `--compression="": want none, gzip or zstd`},
 		"negative value":     {[]string{"--batch-size", "-5"}, `--batch-size="-5": want a whole number from 1 to 100000`},
+		"no filter":          {[]string{"--bpf-filter="}, `--bpf-filter="": at column 1: the expression ends where something to look for is wanted`},
+		"a wrong filter":     {[]string{"--bpf-filter", "tcp prt 80"}, `--bpf-filter="tcp prt 80": at column 5: "prt", where only and, or, or the end can be`},
 		"first of two flags": {[]string{"--batch-size=x", "--batch-size=1"}, `--batch-size="x": want a whole number from 1 to 100000`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -48,9 +48,6 @@ func (e environment) check(known []string) (notices []string, err error) {
 			notices = append(notices, "AGENT_SNAP_LEN has no effect: weir copies no packets, it counts each whole, in the kernel")
 		case "AGENT_PROMISCUOUS":
 			notices = append(notices, "AGENT_PROMISCUOUS has no effect: weir counts what an interface receives and does not change its mode")
-		case "AGENT_BPF_FILTER":
-			return nil, fmt.Errorf("%s: this version counts every packet and cannot filter; "+
-				"unset it (go-Tracer's default \"tcp\" too)", given{name, e[name]})
 		default:
 			return nil, unknownVariable(name, known)
 		}

@@ -116,8 +116,6 @@ func TestUnknownVariables(t *testing.T) {
 		wantError(t, name+"=secret", want)
 	}
 	wantError(t, "AGENT_"+strings.Repeat("X", 10000)+"=1", "AGENT_"+strings.Repeat("X", 58)+" is not a setting; see weir --help")
-	wantError(t, "AGENT_BPF_FILTER=tcp", `AGENT_BPF_FILTER="tcp": this version counts every packet and cannot filter; `+
-		`unset it (go-Tracer's default "tcp" too)`)
 }
 
 func TestPassedOver(t *testing.T) {
@@ -132,7 +130,6 @@ func TestPassedOver(t *testing.T) {
 		"AGENT_PORT_80_TCP_ADDR=10.0.0.1",
 		"AGENT_PORT_53_UDP_ADDR=10.0.0.1",
 		"AGENT_PORT_9_SCTP=sctp://10.0.0.1:9",
-		"AGENT_BPF_FILTER=  ", // go-Tracer's, emptied
 		"AGENT_SNAP_LEN=",
 		"AGENT_NONSENSE=", // as good as unset
 		"AGENTS=1",

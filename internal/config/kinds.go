@@ -36,6 +36,7 @@ func kinds() []kong.Option {
 		ofType(free(`auto, all, or names and globs, comma-separated, each name at most 15 bytes and without "/"`, parseInterfaces)),
 		ofType(free("absolute paths or globs, comma-separated", parsePaths)),
 		ofType(free("stdout, file:PATH, or an http:// or https:// URL with a host", parseEndpoint)),
+		ofType(filters()),
 		kong.NamedMapper("path", free("a path", parsePath)),
 		kong.NamedMapper("hostname", free("a host name of at most 253 letters, digits, dots, hyphens and underscores", parseHostname)),
 		kong.NamedMapper("listen", free("HOST:PORT with a port from 0 to 65535", parseListen)),
@@ -46,6 +47,7 @@ func kinds() []kong.Option {
 type kind[T any] struct {
 	want  func(tag *kong.Tag) string // what a value may be, in words that can follow "want"
 	parse func(text string, tag *kong.Tag) (T, bool)
+	fault func(text string) string // what is wrong with a value, where want alone would not help; may be nil
 }
 
 func ofType[T any](k kind[T]) kong.Option { return kong.TypeMapper(reflect.TypeFor[T](), k) }
@@ -58,7 +60,7 @@ func (k kind[T]) Decode(ctx *kong.DecodeContext, target reflect.Value) error {
 	flag, tag := "--"+ctx.Value.Name, ctx.Value.Tag
 	token := ctx.Scan.Pop()
 	if token.IsEOL() || token.Type == kong.UntypedToken && strings.HasPrefix(token.String(), "--") {
-		return &badValue{flag + " has no value", k.want(tag)}
+		return &badValue{flag + " has no value", "want " + k.want(tag)}
 	}
 	from, ok := token.Value.(given)
 	if !ok {
@@ -66,7 +68,11 @@ func (k kind[T]) Decode(ctx *kong.DecodeContext, target reflect.Value) error {
 	}
 	value, ok := k.parse(strings.TrimSpace(from.text), tag)
 	if !ok {
-		return &badValue{from.String(), k.want(tag)}
+		why := "want " + k.want(tag)
+		if k.fault != nil {
+			why = k.fault(strings.TrimSpace(from.text))
+		}
+		return &badValue{from.String(), why}
 	}
 	target.Set(reflect.ValueOf(value))
 	return nil
@@ -223,7 +229,7 @@ func (g given) String() string {
 }
 
 // badValue is the error of a setting that was not given what it may have.
-type badValue struct{ found, want string }
+type badValue struct{ found, why string }
 
 // Error returns one line.
-func (e *badValue) Error() string { return e.found + ": want " + e.want }
+func (e *badValue) Error() string { return e.found + ": " + e.why }
