@@ -115,7 +115,7 @@ struct tunnel {
 struct tunnel_zone {
 	__u64 seen_ns; /* CLOCK_MONOTONIC, written once a second */
 	__u32 zone;
-	__u32 pad;
+	__u32 check; /* sum over the tunnel */
 };
 
 /* In the ring `records`. */
@@ -148,7 +148,7 @@ struct ledger_page {
 	__u64 deletes;
 	__u64 closed_full;  /* events that found the ring `closed` full: the sweep takes those entries */
 	__u64 records_full; /* hand-overs that found the ring `records` full: the entry stays */
-	__u64 zones_full;   /* packets counted in the flow of their tunnel, for want of a zone for what is in it */
+	__u64 unopened;	    /* packets counted in the flow of their tunnel, though what is in such tunnels is counted */
 };
 
 /* Context of the program `sweep`. */

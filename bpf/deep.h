@@ -49,6 +49,7 @@ struct route {
 	__u8 addr[2][16]; /* source, destination */
 	__u32 payload_len; /* bytes the IP header promises behind itself; PAYLOAD_UNKNOWN if it does not say */
 	__u32 fragment_id;
+	__u32 end; /* where in the frame the packet ends, by its own account; PAYLOAD_UNKNOWN if it does not say */
 	__u8 protocol;
 	__u8 fragment; /* enum fragment */
 	__u8 ipv4;
@@ -166,6 +167,7 @@ static __always_inline enum fate deep_ipv4(struct headers *h, struct route *r)
 	map_ipv4(r->addr[1], ip->daddr);
 	r->ipv4 = 1;
 	r->payload_len = total_len ? total_len - header_len : PAYLOAD_UNKNOWN;
+	r->end = total_len ? h->pos + r->payload_len : PAYLOAD_UNKNOWN;
 	r->protocol = ip->protocol;
 	fragment = bpf_ntohs(ip->frag_off);
 	if (fragment & (IP_OFFSET_MASK | IP_MORE_FRAGMENTS)) {
@@ -275,6 +277,7 @@ static __always_inline enum fate deep_ipv6(struct headers *h, struct route *r)
 	copy_ipv6(r->addr[0], &ip->saddr);
 	copy_ipv6(r->addr[1], &ip->daddr);
 	r->payload_len = ip->payload_len ? bpf_ntohs(ip->payload_len) : PAYLOAD_UNKNOWN;
+	r->end = ip->payload_len ? h->pos + r->payload_len : PAYLOAD_UNKNOWN;
 	r->protocol = ip->nexthdr;
 	return deep_extensions(h, r);
 }
@@ -436,8 +439,12 @@ static __always_inline int unwrap(struct headers *h, const struct route *outer, 
 	layer = take_tunnel(h, outer->protocol, p->key.port[1], &t);
 	if (!layer || deep_read(h, &inner, &r, layer) != FATE_COUNTED)
 		return 0;
+	p->unopened = is_opened(&t, outer->protocol, p->key.port[1]);
+	/* The segments of one that ends early are packets of the tunnel, each with another packet in it: they stay together. */
+	if (r.end < p->super_len)
+		return 0;
 	p->header_len = inner.header_len;
-	if (!(config.decap >> t.kind & 1))
+	if (!p->unopened)
 		return 0;
 	swapped = compare_ipv6((const void *)r.addr[0], (const void *)r.addr[1]) > 0;
 	copy_ipv6(t.outer[0], (const void *)(swapped ? outer->addr[1] : outer->addr[0]));
@@ -446,13 +453,8 @@ static __always_inline int unwrap(struct headers *h, const struct route *outer, 
 		t.vlan = inner.vlan;
 	inner.key.netns = config.netns;
 	inner.key.zone = zone_of(&t);
-	if (!inner.key.zone) {
-		struct ledger_page *page = ledger_page();
-
-		if (page)
-			page->zones_full++;
+	if (!inner.key.zone)
 		return 0;
-	}
 	*p = inner;
 	identify(&r, p);
 	return 1;
@@ -471,7 +473,7 @@ __noinline int parse_deep(struct headers *h, struct packet *p)
 	fate = deep_read(h, p, &r, LAYER_FRAME);
 	if (fate != FATE_COUNTED)
 		return fate;
-	if ((config.decap || p->super) && unwrap(h, &r, p))
+	if ((config.decap || p->super_len) && unwrap(h, &r, p))
 		return FATE_COUNTED;
 	set_zone(p);
 	identify(&r, p);

@@ -34,6 +34,8 @@ static __always_inline void count(struct ledger_page *page, enum hook hook, enum
 		fate = FATE_NOT_SAMPLED;
 	if (fate == FATE_COUNTED)
 		fate = account(page, p, w, place(ifindex, hook));
+	if (fate == FATE_COUNTED && p->unopened)
+		page->unopened += w->packets;
 	settle(page, hook, fate, w);
 }
 
@@ -92,8 +94,9 @@ static __always_inline enum fate parse_skb(struct __sk_buff *skb, __u32 outer, s
 
 	if (skb->vlan_present)
 		p->vlan = skb->vlan_tci & VLAN_ID_MASK;
-	p->ethertype = skb->protocol;
-	p->super = skb->gso_size;
+	if (config.link_layer == LINK_NONE)
+		p->ethertype = skb->protocol;
+	p->super_len = skb->gso_size ? skb->len - outer : 0;
 	if (!outer && parse_quick((void *)(long)skb->data, (void *)(long)skb->data_end, p))
 		return FATE_COUNTED;
 	h = headers();
@@ -110,6 +113,16 @@ static __always_inline __u32 frame_len(struct __sk_buff *skb, __u32 outer)
 	if (config.replay)
 		return skb->mark;
 	return skb->len - outer + (skb->vlan_present ? VLAN_TAG_LEN : 0);
+}
+
+static __always_inline __u32 at_least_one(__u32 n)
+{
+	return n ? n : 1;
+}
+
+static __always_inline __u32 less(__u32 from, __u32 n)
+{
+	return from > n ? from - n : 0;
 }
 
 /*
@@ -129,11 +142,13 @@ static __always_inline struct weight weigh(struct __sk_buff *skb, enum hook hook
 		return w;
 	}
 	if (size) {
+		if (header_len > w.bytes) /* by its own account only: such a frame is one */
+			header_len = w.bytes;
 		w.packets = skb->gso_segs;
 		if (!w.packets) /* from a guest or a tun device the kernel takes no count on trust */
-			w.packets = (w.bytes - header_len + size - 1) / size;
+			w.packets = at_least_one((w.bytes - header_len + size - 1) / size);
 		if (hook == HOOK_TC_EGRESS)
-			w.bytes = skb->wire_len - w.packets * outer;
+			w.bytes = less(skb->wire_len, w.packets * outer);
 		else
 			w.bytes += (w.packets - 1) * header_len;
 	}

@@ -24,11 +24,12 @@
 
 struct packet {
 	struct flow_key key;
-	__u32 from;       /* which end of the key sent it: 0 or 1 */
+	__u16 from;       /* which end of the key sent it: 0 or 1 */
+	__u16 unopened;   /* it stayed in its tunnel, though what is in tunnels of its kind is counted */
 	__u32 tcp_flags;  /* 0 if not TCP */
 	__u32 header_len; /* from the frame's start to the end of its transport header */
 	__u32 vlan;       /* id of the outermost tag, 0 without one */
-	__u32 super;      /* it stands for several, each with a copy of the headers */
+	__u32 super_len;  /* of a super-packet, which stands for several; else 0 */
 	__u32 ethertype;  /* of what the frame begins with, big-endian, where it has no Ethernet header */
 };
 
@@ -51,12 +52,20 @@ static __always_inline void set_zone(struct packet *p)
 	p->key.zone = config.vlan_zones ? p->vlan : 0;
 }
 
+/* Linux's own port for VXLAN is not IANA's. Its contents are only counted if that is set. */
+#define VXLAN_PORT_LINUX bpf_htons(8472)
+
+static __always_inline int is_vxlan(__be16 dst)
+{
+	return dst == config.vxlan_port || dst == VXLAN_PORT_LINUX;
+}
+
 /* Whether a UDP port is a tunnel's, which parse_deep looks into to count its contents or to weigh a super-packet. */
 static __always_inline int leads_into_tunnel(const struct packet *p, __be16 dst)
 {
-	if (!config.decap && !p->super)
+	if (!config.decap && !p->super_len)
 		return 0;
-	return dst == config.vxlan_port || dst == config.geneve_port || dst == config.gtpu_port;
+	return is_vxlan(dst) || dst == config.geneve_port || dst == config.gtpu_port;
 }
 
 /* Writes an IPv4 address as v4-mapped. */

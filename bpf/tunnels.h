@@ -52,6 +52,9 @@ struct {
 	__uint(max_entries, 1); /* set at load */
 } free_zones SEC(".maps");
 
+/* When the queue was last found empty. */
+__u64 no_zone_ns;
+
 struct vxlan_header {
 	__u8 flags;
 	__u8 reserved[3];
@@ -185,7 +188,7 @@ static __always_inline enum layer take_gtpu(struct headers *h, struct tunnel *t)
 
 static __always_inline enum layer take_udp_tunnel(struct headers *h, __be16 dst, struct tunnel *t)
 {
-	if (dst == config.vxlan_port)
+	if (is_vxlan(dst))
 		return take_vxlan(h, t);
 	if (dst == config.geneve_port)
 		return take_geneve(h, t);
@@ -212,16 +215,47 @@ static __always_inline enum layer take_tunnel(struct headers *h, __u8 protocol, 
 	return LAYER_NONE;
 }
 
+/* Whether the contents of the tunnel are counted, and not only looked at to weigh a super-packet. */
+static __always_inline int is_opened(const struct tunnel *t, __u8 protocol, __be16 dst)
+{
+	if (protocol == IPPROTO_UDP && dst == VXLAN_PORT_LINUX && dst != config.vxlan_port)
+		return 0;
+	return config.decap >> t->kind & 1;
+}
+
+/* Tells a tunnel's value from that of another that has the map's element now. */
+static __always_inline __u32 check_of(const struct tunnel *t)
+{
+	const __u32 *words = (const void *)t;
+	__u32 check = 0, i;
+
+	for (i = 0; i < sizeof(*t) / sizeof(*words); i++)
+		check = (check << 5 | check >> 27) ^ words[i];
+	return check;
+}
+
+/* Takes a zone from the queue. All CPUs share its lock, so after it was found empty it is left alone for a while. */
+static __always_inline int take_zone(__u64 now, __u32 *zone)
+{
+	if (no_zone_ns && now - no_zone_ns < TUNNEL_SEEN_NS / 100)
+		return 0;
+	if (!bpf_map_pop_elem(&free_zones, zone))
+		return 1;
+	no_zone_ns = now;
+	return 0;
+}
+
 /* Finds the zone of a tunnel, or gives it one. 0: there is none left. */
 static __always_inline __u16 zone_of(const struct tunnel *t)
 {
 	__u64 now = coarse_ns();
 	struct tunnel_zone *known = bpf_map_lookup_elem(&tunnels, t);
+	__u16 zone;
 
 	if (!known) {
-		struct tunnel_zone fresh = {.seen_ns = now};
+		struct tunnel_zone fresh = {.seen_ns = now, .check = check_of(t)};
 
-		if (bpf_map_pop_elem(&free_zones, &fresh.zone))
+		if (!take_zone(now, &fresh.zone))
 			return 0;
 		/* Another CPU may have been quicker: then its zone is the tunnel's, and this one is free again. */
 		if (bpf_map_update_elem(&tunnels, t, &fresh, BPF_NOEXIST))
@@ -232,7 +266,9 @@ static __always_inline __u16 zone_of(const struct tunnel *t)
 	}
 	if (now - known->seen_ns > TUNNEL_SEEN_NS)
 		known->seen_ns = now;
-	return known->zone;
+	zone = known->zone;
+	/* User space may have taken the tunnel out in this instant, and another CPU have put one of its own in its place. */
+	return known->check == check_of(t) ? zone : 0;
 }
 
 #endif

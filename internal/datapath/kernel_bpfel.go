@@ -145,7 +145,7 @@ type kernelLedgerPage struct {
 	Deletes     uint64
 	ClosedFull  uint64
 	RecordsFull uint64
-	ZonesFull   uint64
+	Unopened    uint64
 }
 
 type kernelLinkLayer uint32
@@ -222,7 +222,7 @@ type kernelTunnelZone struct {
 	_      structs.HostLayout
 	SeenNs uint64
 	Zone   uint32
-	Pad    uint32
+	Check  uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -247,6 +247,7 @@ const (
 	kernelVarAbiTypes    = "abi_types"
 	kernelVarCapturedNs  = "captured_ns"
 	kernelVarConfig      = "config"
+	kernelVarNoZoneNs    = "no_zone_ns"
 )
 
 // loadKernel returns the embedded CollectionSpec for kernel.
@@ -321,6 +322,7 @@ type kernelVariableSpecs struct {
 	AbiTypes   *ebpf.VariableSpec `ebpf:"abi_types"`
 	CapturedNs *ebpf.VariableSpec `ebpf:"captured_ns"`
 	Config     *ebpf.VariableSpec `ebpf:"config"`
+	NoZoneNs   *ebpf.VariableSpec `ebpf:"no_zone_ns"`
 }
 
 // kernelObjects contains all objects after they have been loaded into the kernel.
@@ -377,6 +379,7 @@ type kernelVariables struct {
 	AbiTypes   *ebpf.Variable `ebpf:"abi_types"`
 	CapturedNs *ebpf.Variable `ebpf:"captured_ns"`
 	Config     *ebpf.Variable `ebpf:"config"`
+	NoZoneNs   *ebpf.Variable `ebpf:"no_zone_ns"`
 }
 
 // kernelPrograms contains all programs after they have been loaded into the kernel.

@@ -55,7 +55,7 @@ func sumLedger(pages []kernelLedgerPage) flow.Ledger {
 		l.Deletes += p.Deletes
 		l.ClosedFull += p.ClosedFull
 		l.RecordsFull += p.RecordsFull
-		l.ZonesFull += p.ZonesFull
+		l.Unopened += p.Unopened
 	}
 	l.Counted = fates[kernelFateFATE_COUNTED]
 	l.Seen = make(map[string]flow.Counter, len(seen))

@@ -461,3 +461,40 @@ func TestSuperPackets(t *testing.T) {
 		})
 	}
 }
+
+// TestSuperPacketsOfGuests weighs what a guest, a tun device or a packet socket says is a super-packet, of which the headers say
+// something else: at least one packet, and no more than the frame has room for.
+func TestSuperPacketsOfGuests(t *testing.T) {
+	segment := func(headerWords byte, payload int) []byte {
+		frame := testnet.TCP("10.0.0.1:1000", "10.0.0.2:53", testnet.ACK, payload).Bytes()
+		frame[14+20+12] = headerWords << 4
+		return frame
+	}
+	beyond := segment(15, 3) // its IP header promises all of a TCP header of 60 bytes, which the frame has not
+	beyond[14+2], beyond[14+3] = 0, 83
+	for _, row := range []struct {
+		name  string
+		frame []byte
+		size  uint32
+		want  uint64
+	}{
+		{"a header that ends behind the frame", beyond, 1, 1},
+		{"options and no payload", segment(15, 40), 39, 1},
+		{"a segment of one byte", segment(5, 10), 1, 10},
+		{"a segment of more than there is", segment(5, 10), 60000, 1},
+	} {
+		for _, hook := range []string{kernelProgTcIngress, kernelProgTcEgress} {
+			t.Run(row.name+"/"+hook, func(t *testing.T) {
+				k := newKernel(t, 1024)
+				k.run(t, hook, row.frame, &skb{GSOSize: row.size, WireLen: uint32(len(row.frame))})
+				l := k.ledger(t)
+				if got := l.Seen[hook]; got.Packets != row.want || got.Bytes < uint64(len(row.frame)) || got.Bytes > 1000 {
+					t.Errorf("seen %+v, want %d packets", got, row.want)
+				}
+				if l.Counted != l.Seen[hook] {
+					t.Errorf("counted %+v, seen %+v", l.Counted, l.Seen[hook])
+				}
+			})
+		}
+	}
+}

@@ -38,6 +38,7 @@ const (
 	testparseProgCompare    = "compare"
 	testparseVarCapturedNs  = "captured_ns"
 	testparseVarConfig      = "config"
+	testparseVarNoZoneNs    = "no_zone_ns"
 	testparseVarTestTypes   = "test_types"
 )
 
@@ -108,6 +109,7 @@ type testparseMapSpecs struct {
 type testparseVariableSpecs struct {
 	CapturedNs *ebpf.VariableSpec `ebpf:"captured_ns"`
 	Config     *ebpf.VariableSpec `ebpf:"config"`
+	NoZoneNs   *ebpf.VariableSpec `ebpf:"no_zone_ns"`
 	TestTypes  *ebpf.VariableSpec `ebpf:"test_types"`
 }
 
@@ -164,6 +166,7 @@ func (m *testparseMaps) Close() error {
 type testparseVariables struct {
 	CapturedNs *ebpf.Variable `ebpf:"captured_ns"`
 	Config     *ebpf.Variable `ebpf:"config"`
+	NoZoneNs   *ebpf.Variable `ebpf:"no_zone_ns"`
 	TestTypes  *ebpf.Variable `ebpf:"test_types"`
 }
 

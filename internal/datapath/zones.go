@@ -90,6 +90,7 @@ func (z *zones) recover() error {
 	for zone := firstTunnelZone; zone < endTunnelZone; zone++ {
 		if _, used := z.known[uint16(zone)]; !used && !queued[zone] {
 			z.leaving[uint16(zone)] = uint64(now.Nano())
+			z.known[uint16(zone)] = around{} // what was around its flows is lost
 		}
 	}
 	return nil
@@ -145,11 +146,11 @@ func (z *zones) reclaim(now uint64, idle time.Duration) error {
 		if z.swept < since+wait {
 			continue
 		}
-		delete(z.known, zone)
-		delete(z.leaving, zone)
 		if err := z.free.Update(nil, uint32(zone), ebpf.UpdateAny); err != nil {
 			return fmt.Errorf("free a zone: %w", err)
 		}
+		delete(z.known, zone)
+		delete(z.leaving, zone)
 	}
 	if len(z.known) == 0 || now < z.looked+wait {
 		return nil

@@ -17,7 +17,7 @@ type Ledger struct {
 	Deletes     uint64  // entries handed over for good
 	ClosedFull  uint64  // closed connections not announced, the ring being full: the sweep takes them
 	RecordsFull uint64  // hand-overs put off, the ring being full
-	ZonesFull   uint64  // packets counted in the flow of their tunnel, for want of a zone for what is in it
+	Unopened    uint64  // packets counted in the flow of their tunnel, though what is in such tunnels is counted
 }
 
 // Resident is what a walk of the map found to stay there.

@@ -59,7 +59,7 @@ func NewKernelCollector(kernel Kernel, audit func() flow.Audit) prometheus.Colle
 			"Times that a ring to user space was full. No flow is lost: the sweep hands it over later.",
 			[]string{"ring"}, nil),
 		notUnwrapped: prometheus.NewDesc("weir_not_unwrapped_packets_total",
-			"Packets counted in the flow of their tunnel, because there were too many tunnels to tell apart.", nil, nil),
+			"Packets counted in the flow of their tunnel, though what is in such tunnels is to be counted.", nil, nil),
 	}
 }
 
@@ -115,7 +115,7 @@ func (k *kernelCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(k.evictions, audit.EvictedFlows)
 	counter(k.ringDrops, ledger.ClosedFull, "closed")
 	counter(k.ringDrops, ledger.RecordsFull, "records")
-	counter(k.notUnwrapped, ledger.ZonesFull)
+	counter(k.notUnwrapped, ledger.Unopened)
 	gauge(k.residentFlows, float64(audit.Resident.Flows))
 	gauge(k.residentPackets, float64(audit.Resident.Packets))
 	gauge(k.residentBytes, float64(audit.Resident.Bytes))

@@ -36,6 +36,7 @@ func TestKernelCollector(t *testing.T) {
 		Inserts:     7,
 		Deletes:     2,
 		ClosedFull:  3,
+		Unopened:    5,
 		RecordsFull: 5,
 	}}
 	audit := func() flow.Audit {
@@ -72,6 +73,7 @@ weir_unaccounted_packets -6
 weir_unaccounted_bytes 60
 weir_ring_drops_total{ring="closed"} 3
 weir_ring_drops_total{ring="records"} 5
+weir_not_unwrapped_packets_total 5
 `
 	text := scrape(t, reg)
 	for line := range strings.Lines(strings.TrimSpace(want)) {
