@@ -69,12 +69,13 @@ func (s *Spool) writable(size int64) (*segment, error) {
 	if g := s.active; g != nil && (g.size == segmentHeaderSize || g.size+size <= s.cfg.SegmentBytes) {
 		return g, nil
 	}
-	g, err := s.create(s.next)
+	g, file, err := s.create(s.next)
 	if err != nil {
 		return nil, err
 	}
+	s.retire()
 	s.segments = append(s.segments, g)
-	s.active = g
+	s.active, s.file = g, file
 	s.bytes += g.size
 	s.unnamed = true
 	s.reap() // the last one may have stayed for its name alone
@@ -106,9 +107,9 @@ func (s *Spool) makeRoom(size int64) (Eviction, error) {
 // write puts a record at the end of a segment. If that fails the record is cut off again, so that its position can be
 // used; where that is impossible, or it is unknown what reached the disk, both the segment and the position are given up.
 func (s *Spool) write(g *segment, record []byte) error {
-	_, err := g.file.WriteAt(record, g.size)
+	_, err := s.file.WriteAt(record, g.size)
 	if err != nil {
-		if g.file.Truncate(g.size) != nil {
+		if s.file.Truncate(g.size) != nil {
 			s.abandon()
 		}
 		return err
@@ -117,7 +118,7 @@ func (s *Spool) write(g *segment, record []byte) error {
 	if s.cfg.Sync != Always {
 		return nil
 	}
-	if err := g.file.Sync(); err != nil {
+	if err := s.file.Sync(); err != nil {
 		s.abandon()
 		return err
 	}
@@ -127,8 +128,16 @@ func (s *Spool) write(g *segment, record []byte) error {
 
 // abandon lets the next record begin a new segment, at a new position.
 func (s *Spool) abandon() {
-	s.active = nil
+	s.retire()
 	s.burn()
+}
+
+// retire lets the next record begin a new segment.
+func (s *Spool) retire() {
+	if s.file != nil {
+		s.file.Close() // what fails to reach the disk is fsync's to tell
+	}
+	s.active, s.file = nil, nil
 }
 
 // burn gives up the next position, which may be on the disk already.

@@ -64,20 +64,16 @@ func parseCursor(b []byte) (*cursor, error) {
 	return c, nil
 }
 
-func (s *Spool) loadCursor() (*cursor, error) {
+func (s *Spool) loadCursor(size int64) (*cursor, error) {
+	if size > cursorMaxBytes {
+		return nil, errCursor
+	}
 	file, err := s.fs.Open(cursorName, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > cursorMaxBytes {
-		return nil, errCursor
-	}
-	b := make([]byte, info.Size())
+	b := make([]byte, size)
 	if _, err := file.ReadAt(b, 0); err != nil {
 		return nil, err
 	}

@@ -28,7 +28,6 @@ type File interface {
 	io.Closer
 	Truncate(size int64) error
 	Sync() error
-	Stat() (fs.FileInfo, error)
 }
 
 // OpenDir opens a directory. Nothing that it is asked for leads out of it, not even by a symbolic link. Files that it

@@ -3,9 +3,7 @@ package spool
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"os"
 	"slices"
 )
 
@@ -61,24 +59,27 @@ func (s *Spool) Read(seq Seq, buf []byte) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("read record %d: %w", seq, ErrGone)
 	}
-	record, err := e.read(g.file, buf)
-	if errors.Is(err, os.ErrClosed) { // meanwhile, with its segment
+	record, err := s.read(g, e, buf)
+	if err == nil {
+		return record, nil
+	}
+	if !s.condemn(seq) { // meanwhile it was settled, and its segment removed
 		return nil, fmt.Errorf("read record %d: %w", seq, ErrGone)
 	}
-	if err != nil {
-		s.condemn(seq)
-		return nil, fmt.Errorf("read record %d: %w: %w", seq, ErrDamaged, err)
-	}
-	return record, nil
+	return nil, fmt.Errorf("read record %d: %w: %w", seq, ErrDamaged, err)
 }
 
 var errChecksum = errors.New("its checksum is wrong")
 
 // read reads and checks a record.
-func (e entry) read(file io.ReaderAt, buf []byte) ([]byte, error) {
+func (s *Spool) read(g *segment, e entry, buf []byte) ([]byte, error) {
 	size := int(e.size())
 	buf = slices.Grow(buf[:0], size)[:size]
-	if _, err := file.ReadAt(buf, int64(e.offset)); err != nil {
+	err := s.with(g, func(file File) error {
+		_, err := file.ReadAt(buf, int64(e.offset))
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	h, ok := parseRecordHeader(buf)
@@ -88,15 +89,18 @@ func (e entry) read(file io.ReaderAt, buf []byte) ([]byte, error) {
 	return buf[:copy(buf, buf[recordHeaderSize:])], nil
 }
 
-// condemn settles a record as damaged.
-func (s *Spool) condemn(seq Seq) {
+// condemn settles a record as damaged, unless it is settled.
+func (s *Spool) condemn(seq Seq) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if g, e, ok := s.find(seq); ok && !s.closed {
-		s.settle(g, e)
-		s.damaged.add(e)
-		s.reap()
+	g, e, ok := s.find(seq)
+	if !ok || s.closed {
+		return false
 	}
+	s.settle(g, e)
+	s.damaged.add(e)
+	s.reap()
+	return true
 }
 
 // Ack says that a record was delivered. One that is settled already is passed over.

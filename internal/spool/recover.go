@@ -3,7 +3,6 @@ package spool
 import (
 	"cmp"
 	"errors"
-	"os"
 	"slices"
 
 	"go.uber.org/zap"
@@ -32,7 +31,7 @@ func (s *Spool) recover() error {
 	slices.SortFunc(r.found, func(a, b *finding) int {
 		return cmp.Or(cmp.Compare(a.lowest, b.lowest), cmp.Compare(a.first, b.first))
 	})
-	have := r.dedupe()
+	have := s.dedupe(r.found)
 	s.judge(r, have)
 	for _, f := range r.found {
 		s.segments = append(s.segments, f.segment)
@@ -63,14 +62,20 @@ func (s *Spool) look() (*recovery, error) {
 	for _, file := range files {
 		first := parseSegmentName(file.Name())
 		r.named = max(r.named, first)
-		switch {
-		case !file.Type().IsRegular():
-		case file.Name() == cursorName:
-			if r.cursor, err = s.loadCursor(); err != nil {
+		if !file.Type().IsRegular() || first == 0 && file.Name() != cursorName {
+			continue
+		}
+		info, err := file.Info()
+		if err != nil {
+			return nil, err
+		}
+		switch first {
+		case 0:
+			if r.cursor, err = s.loadCursor(info.Size()); err != nil {
 				s.cfg.Log.Warn("the spool's cursor cannot be used: records may be sent again", zap.Error(err))
 			}
-		case first > 0:
-			f, err := s.openSegment(first)
+		default:
+			f, err := s.openSegment(first, info.Size())
 			if err != nil {
 				s.cfg.Log.Warn("a segment of the spool is left out", zap.String("segment", segmentName(first)), zap.Error(err))
 				continue
@@ -83,27 +88,22 @@ func (s *Spool) look() (*recovery, error) {
 
 var errVersion = errors.New("another version of weir wrote it")
 
-// openSegment opens a segment and finds its records.
-func (s *Spool) openSegment(first Seq) (*finding, error) {
-	file, err := s.fs.Open(segmentName(first), os.O_RDONLY)
-	if err != nil {
-		return nil, err
-	}
-	info, err := file.Stat()
-	if err != nil {
-		file.Close()
-		return nil, err
-	}
-	f := &finding{segment: &segment{first: first, file: file, size: info.Size()}}
+// openSegment finds the records of a segment.
+func (s *Spool) openSegment(first Seq, size int64) (*finding, error) {
+	f := &finding{segment: &segment{first: first, size: size}}
+	return f, s.with(f.segment, f.scan)
+}
+
+// scan finds the records in the segment's file.
+func (f *finding) scan(file File) error {
 	sc := &scanner{file: file, size: min(f.size, maxScan)}
 	version, begins, ok := parseSegmentHeader(sc.view(0, segmentHeaderSize))
-	if ok && version != formatVersion {
-		file.Close()
-		return nil, errVersion
-	}
-	if ok {
+	switch {
+	case ok && version != formatVersion:
+		return errVersion
+	case ok:
 		sc.scan(segmentHeaderSize)
-	} else {
+	default:
 		sc.scan(0)
 	}
 	f.entries, f.torn = sc.good, sc.torn
@@ -114,20 +114,20 @@ func (s *Spool) openSegment(first Seq) (*finding, error) {
 	case len(f.entries) > 0:
 		f.lowest = f.entries[0].seq
 	default:
-		f.lowest = first
+		f.lowest = f.first
 	}
 	f.above = max(f.lowest, sc.highest+1)
 	if sc.highest == 0 && f.size > segmentHeaderSize {
 		f.above++ // at least one record was there
 	}
-	return f, nil
+	return nil
 }
 
 // dedupe leaves one of records that are there twice, as of a segment that was copied, and one that is whole. It returns
 // which records are there.
-func (r *recovery) dedupe() spans {
+func (s *Spool) dedupe(found []*finding) spans {
 	var once, twice, have spans
-	for _, f := range r.found {
+	for _, f := range found {
 		for _, e := range f.entries {
 			if once.has(e.seq) {
 				twice.add(e.seq, e.seq)
@@ -135,13 +135,13 @@ func (r *recovery) dedupe() spans {
 			once.add(e.seq, e.seq)
 		}
 	}
-	for _, f := range r.found {
+	for _, f := range found {
 		f.entries = slices.DeleteFunc(f.entries, func(e entry) bool {
 			if have.has(e.seq) {
 				return true
 			}
 			if twice.has(e.seq) {
-				if _, err := e.read(f.file, nil); err != nil {
+				if _, err := s.read(f.segment, e, nil); err != nil {
 					f.torn = append(f.torn, e)
 					return true
 				}

@@ -30,7 +30,6 @@ const (
 
 type segment struct {
 	first   Seq // as its name says
-	file    File
 	size    int64   // bytes of the file that are in use
 	entries []entry // ascending; without those that were settled before the segment was opened
 	left    int     // entries that are not settled
@@ -92,11 +91,11 @@ func segmentCheck(b []byte) uint32 {
 }
 
 // create makes an empty segment that begins with first. If that fails, no file is left, or one that recovery removes.
-func (s *Spool) create(first Seq) (*segment, error) {
+func (s *Spool) create(first Seq) (*segment, File, error) {
 	name := segmentName(first)
-	file, err := s.fs.Open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	file, err := s.fs.Open(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 	if err != nil {
-		return nil, fmt.Errorf("create segment: %w", err)
+		return nil, nil, fmt.Errorf("create segment: %w", err)
 	}
 	_, err = file.WriteAt(segmentHeader(first), 0)
 	if err == nil && s.cfg.Sync == Always {
@@ -107,9 +106,20 @@ func (s *Spool) create(first Seq) (*segment, error) {
 		if s.fs.Remove(name) != nil {
 			s.burn() // the name stays in use
 		}
-		return nil, fmt.Errorf("begin segment %s: %w", name, err)
+		return nil, nil, fmt.Errorf("begin segment %s: %w", name, err)
 	}
-	return &segment{first: first, file: file, size: segmentHeaderSize, dirty: true}, nil
+	return &segment{first: first, size: segmentHeaderSize, dirty: true}, file, nil
+}
+
+// with calls do with a segment's file, opened for reading and for as long as that takes: a spool may have more segments
+// than a process may have files open.
+func (s *Spool) with(g *segment, do func(File) error) error {
+	file, err := s.fs.Open(segmentName(g.first), os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return do(file)
 }
 
 // remove deletes a segment's file and takes it off the list.
@@ -122,7 +132,6 @@ func (s *Spool) remove(g *segment) error {
 	if err != nil {
 		return fmt.Errorf("remove segment: %w", err)
 	}
-	g.file.Close() // whoever reads it now is told that it is gone
 	s.bytes -= g.size
 	s.segments = slices.DeleteFunc(s.segments, func(x *segment) bool { return x == g })
 	return nil

@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"sync"
 	"time"
@@ -40,7 +41,7 @@ const (
 type Config struct {
 	Dir          string // made with mode 0700 if it is not there; only one process can have it open
 	MaxBytes     int64  // bound on the segments together, at least 64 KiB
-	SegmentBytes int64  // of a segment, unless a single record is larger; 0: a sixteenth of MaxBytes, 8 MiB at most
+	SegmentBytes int64  // of a segment, unless a single record is larger; 0: as defaultSegment says
 	Sync         Policy
 	FS           FS // nil: that of OpenDir(Dir). Close closes it
 	Log          *zap.Logger
@@ -58,7 +59,6 @@ var (
 const (
 	minMaxBytes     = 64 << 10
 	maxSegmentBytes = 1 << 30 // offsets in a segment have 32 bits
-	defaultSegment  = 8 << 20
 	cursorInterval  = time.Second
 )
 
@@ -72,6 +72,7 @@ type Spool struct {
 	mu       sync.Mutex // also held while a record is written, so that records are in order
 	segments []*segment // oldest first
 	active   *segment   // the last of segments, while it may be written to
+	file     File       // active's
 	next     Seq        // position of the next record
 	settled  spans      // positions that are not to be delivered any more
 	unsaved  bool       // the cursor is older than settled
@@ -102,12 +103,18 @@ func (c *Config) complete() error {
 		return fmt.Errorf("spool of %d bytes: want at least %d", c.MaxBytes, minMaxBytes)
 	}
 	if c.SegmentBytes == 0 {
-		c.SegmentBytes = min(c.MaxBytes/16, defaultSegment)
+		c.SegmentBytes = defaultSegment(c.MaxBytes)
 	}
 	if c.SegmentBytes < minMaxBytes/16 || c.SegmentBytes > min(c.MaxBytes/2, maxSegmentBytes) {
 		return fmt.Errorf("spool segments of %d bytes: want %d to %d", c.SegmentBytes, minMaxBytes/16, min(c.MaxBytes/2, maxSegmentBytes))
 	}
 	return nil
+}
+
+// defaultSegment is 8 MiB, but a small spool has at least 16 segments, and one above 2 GiB has 256 or, where they would be
+// larger than a segment may be, as few as it can.
+func defaultSegment(maxBytes int64) int64 {
+	return min(maxBytes/16, max(8<<20, maxBytes/256), maxSegmentBytes)
 }
 
 func (s *Spool) open() (err error) {
@@ -186,8 +193,8 @@ func (s *Spool) Close() error {
 // release closes all files.
 func (s *Spool) release() error {
 	var errs []error
-	for _, g := range s.segments {
-		errs = append(errs, g.file.Close())
+	if s.file != nil {
+		errs = append(errs, s.file.Close())
 	}
 	if s.fs != nil {
 		errs = append(errs, s.fs.Close())
@@ -217,7 +224,7 @@ func (s *Spool) syncSegments() error {
 	var errs []error
 	suspect := map[*segment]bool{}
 	for _, g := range dirty {
-		if err := g.file.Sync(); err != nil && !errors.Is(err, os.ErrClosed) { // closed: it was removed
+		if err := s.with(g, File.Sync); err != nil && !errors.Is(err, fs.ErrNotExist) { // it was removed meanwhile
 			errs = append(errs, err)
 			suspect[g] = true
 		}
@@ -236,7 +243,7 @@ func (s *Spool) syncSegments() error {
 		s.report(opSync, err)
 	}
 	if suspect[s.active] {
-		s.active = nil
+		s.retire()
 	}
 	if err != nil {
 		return fmt.Errorf("force the spool to the disk: %w", err)

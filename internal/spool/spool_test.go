@@ -152,6 +152,28 @@ func TestRemoves(t *testing.T) {
 	}
 }
 
+// TestOpenFiles: however many segments there are, only the one that is written to is open.
+func TestOpenFiles(t *testing.T) {
+	disk := testdisk.New()
+	config := spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, SegmentBytes: 4 << 10, Sync: spool.Never, Log: zap.NewNop()}
+	s := open(t, config, disk)
+	want := map[spool.Seq]string{}
+	for range 50 {
+		record := strings.Repeat("x", 3000)
+		want[mustAppend(t, s, record)] = record
+	}
+	if err := s.Sync(); err != nil || segments(disk) != 50 || disk.OpenFiles() != 1 {
+		t.Errorf("%v; %d segments and %d open files, want 50 and 1", err, segments(disk), disk.OpenFiles())
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s = open(t, config, disk); disk.OpenFiles() != 0 {
+		t.Errorf("%d open files after a restart, want none", disk.OpenFiles())
+	}
+	compare(t, s, want, 0)
+}
+
 // TestRun: data and acknowledgements reach the disk within the interval.
 func TestRun(t *testing.T) {
 	dir := t.TempDir()

@@ -169,7 +169,7 @@ func (d *Disk) List() ([]fs.DirEntry, error) {
 	defer d.mu.Unlock()
 	var entries []fs.DirEntry
 	for _, name := range slices.Sorted(maps.Keys(d.files)) {
-		entries = append(entries, fs.FileInfoToDirEntry(info{name: name}))
+		entries = append(entries, fs.FileInfoToDirEntry(info{name: name, size: int64(len(d.files[name].data))}))
 	}
 	return entries, nil
 }
@@ -247,13 +247,6 @@ func (f *file) Truncate(size int64) error {
 // Sync implements spool.File.
 func (f *file) Sync() error {
 	return f.use(Sync, func(c *content) { c.durable = bytes.Clone(c.data) })
-}
-
-// Stat implements spool.File.
-func (f *file) Stat() (fs.FileInfo, error) {
-	f.disk.mu.Lock()
-	defer f.disk.mu.Unlock()
-	return info{name: f.name, size: int64(len(f.content.data))}, nil
 }
 
 // Close implements spool.File.
