@@ -97,6 +97,7 @@ func (s *Spool) makeRoom(size int64) (Eviction, error) {
 			}
 			total.Last = max(total.Last, e.seq)
 		}
+		s.giveUp(g.doubt)
 	}
 	if total.Records > 0 {
 		s.saveCursor(false) // after the removal: what a crash leaves open is counted as damaged, not forgotten

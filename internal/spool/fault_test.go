@@ -1,8 +1,13 @@
 package spool_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -131,6 +136,7 @@ func TestSyncFails(t *testing.T) {
 # TYPE weir_spool_errors_total counter
 weir_spool_errors_total{operation="append"} 0
 weir_spool_errors_total{operation="cursor"} 1
+weir_spool_errors_total{operation="read"} 0
 weir_spool_errors_total{operation="remove"} 0
 weir_spool_errors_total{operation="sync"} 1
 `
@@ -164,25 +170,126 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
-// TestUnreadableSegments: a disk that reads nothing does not keep a spool from taking new records.
-func TestUnreadableSegments(t *testing.T) {
+// TestUnreadableSegment: what the disk does not give back at a start is there at the next one, and nothing else suffers.
+func TestUnreadableSegment(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		op   testdisk.Op
+	}{{"open", testdisk.Open}, {"read", testdisk.Read}} {
+		t.Run(c.name, func(t *testing.T) {
+			disk := testdisk.New()
+			config := spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, SegmentBytes: 8 << 10, Sync: spool.Never, Log: zap.NewNop()}
+			want := spoolOf(t, config, disk, 6)
+			second := "0000000000000003.seg"
+			disk.FailFile(second, syscall.EIO, c.op)
+			s := open(t, config, disk)
+			stats := s.Stats()
+			if stats.Damaged.Records != 0 || stats.Pending.Records != 4 || stats.Bytes != 3*(24+2*(36+3000)) || !stats.Failing {
+				t.Errorf("%+v, want 4 records of all 3 segments, and none damaged", stats)
+			}
+			drain(t, s)
+			mustAppend(t, s, "new")
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			disk.Heal()
+			compare(t, open(t, config, disk), map[spool.Seq]string{3: want[3], 4: want[4], 7: "new"}, 0)
+		})
+	}
+}
+
+// TestUnreadableStart: what keeps a spool from being opened changes nothing in it.
+func TestUnreadableStart(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		file string // "": all
+		op   testdisk.Op
+	}{
+		{"the newest segment does not open", "0000000000000005.seg", testdisk.Open},
+		{"the newest segment is not read", "0000000000000005.seg", testdisk.Read},
+		{"the cursor does not open", "cursor", testdisk.Open},
+		{"the cursor is not read", "cursor", testdisk.Read},
+		{"too many open files", "", testdisk.Open},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			disk := testdisk.New()
+			config := spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, SegmentBytes: 8 << 10, Sync: spool.Never, Log: zap.NewNop()}
+			want := spoolOf(t, config, disk, 6)
+			disk.FailFile(c.file, syscall.EMFILE, c.op)
+			config.FS = disk
+			if _, err := spool.Open(config); !errors.Is(err, syscall.EMFILE) || !strings.Contains(err.Error(), c.file) {
+				t.Fatalf("%v, want that of the file", err)
+			}
+			if n := disk.OpenFiles(); n != 0 {
+				t.Errorf("%d files stay open", n)
+			}
+			disk.Heal()
+			compare(t, open(t, config, disk), want, 0)
+		})
+	}
+}
+
+// TestOtherVersion: a spool of another version is not opened, and still whole for that version.
+func TestOtherVersion(t *testing.T) {
 	disk := testdisk.New()
-	config := spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, SegmentBytes: 8 << 10, Sync: spool.Never, Log: zap.NewNop()}
+	config := spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Sync: spool.Never, Log: zap.NewNop(), FS: disk}
+	want := spoolOf(t, config, disk, 1)
+	name := "0000000000000001.seg"
+	ours := disk.Files()[name]
+	theirs := bytes.Clone(ours)
+	theirs[8]++ // the version
+	binary.LittleEndian.PutUint32(theirs[12:], crc32.Checksum(slices.Concat(theirs[8:12], theirs[16:24]), crc32.MakeTable(crc32.Castagnoli)))
+	disk.Put(name, theirs)
+	if _, err := spool.Open(config); err == nil || !strings.Contains(err.Error(), name+": another version of weir wrote it") {
+		t.Fatalf("%v, want that another version wrote it", err)
+	}
+	disk.Put(name, ours)
+	compare(t, open(t, config, disk), want, 0)
+}
+
+// TestUnreadableEvicted: a segment that could not be read makes room as any other, and is then lost.
+func TestUnreadableEvicted(t *testing.T) {
+	disk := testdisk.New()
+	config := spool.Config{Dir: t.TempDir(), MaxBytes: 64 << 10, SegmentBytes: 8 << 10, Sync: spool.Never, Log: zap.NewNop()}
+	spoolOf(t, config, disk, 4)
+	disk.FailFile("0000000000000001.seg", syscall.EIO, testdisk.Open)
 	s := open(t, config, disk)
-	for range 5 {
-		mustAppend(t, s, strings.Repeat("x", 5000))
+	for i := 0; s.Stats().Evicted.Records == 0; i++ {
+		mustAppend(t, s, strings.Repeat("x", 3000))
+		if i > 100 {
+			t.Fatal("nothing is evicted")
+		}
+	}
+	if got, want := s.Stats().Damaged, (spool.Count{Records: 2}); got != want {
+		t.Errorf("damaged: %+v, want %+v", got, want)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	disk.Fail(syscall.EIO, testdisk.Read)
-	s = open(t, config, disk)
-	if got := s.Stats(); got.Damaged.Records != 5 || got.Pending.Records != 0 {
-		t.Errorf("damaged and pending: %+v", got)
-	}
 	disk.Heal()
-	seq := mustAppend(t, s, "new")
-	compare(t, s, map[spool.Seq]string{seq: "new"}, 0)
+	s = open(t, config, disk)
+	if got := s.Stats().Damaged; got.Records != 0 {
+		t.Errorf("damaged after a restart: %+v, want none that was counted before", got)
+	}
+	drain(t, s)
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// spoolOf fills a spool with so many records, two in each segment of 8 KiB, and closes it.
+func spoolOf(t *testing.T, config spool.Config, disk *testdisk.Disk, n int) map[spool.Seq]string {
+	t.Helper()
+	s := open(t, config, disk)
+	records := map[spool.Seq]string{}
+	for i := range n {
+		record := strings.Repeat(strconv.Itoa(i%10), 3000)
+		records[mustAppend(t, s, record)] = record
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return records
 }
 
 func mustAppend(t testing.TB, s *spool.Spool, record string) spool.Seq {

@@ -3,6 +3,7 @@ package spool
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 
 	"go.uber.org/zap"
@@ -19,7 +20,8 @@ type recovery struct {
 type finding struct {
 	*segment
 	torn          []entry
-	lowest, above Seq // positions that it has or had for sure: from lowest on, below above
+	err           error // why not all of it could be read
+	lowest, above Seq   // positions that it has or had for sure: from lowest on, below above
 }
 
 // recover finds the records that can be delivered, and counts those that were lost.
@@ -31,14 +33,17 @@ func (s *Spool) recover() error {
 	slices.SortFunc(r.found, func(a, b *finding) int {
 		return cmp.Or(cmp.Compare(a.lowest, b.lowest), cmp.Compare(a.first, b.first))
 	})
+	if err := s.unread(r.found); err != nil {
+		return err
+	}
 	have := s.dedupe(r.found)
 	s.judge(r, have)
 	for _, f := range r.found {
 		s.segments = append(s.segments, f.segment)
 		s.bytes += f.size
 		f.entries = slices.DeleteFunc(f.entries, func(e entry) bool { return s.settled.has(e.seq) })
-		f.left = len(f.entries)
-		s.records += int64(f.left)
+		f.left = uint64(len(f.entries)) + f.doubt.count()
+		s.records += int64(len(f.entries))
 		for _, e := range f.entries {
 			s.events += int64(e.events)
 		}
@@ -71,16 +76,14 @@ func (s *Spool) look() (*recovery, error) {
 		}
 		switch first {
 		case 0:
-			if r.cursor, err = s.loadCursor(info.Size()); err != nil {
-				s.cfg.Log.Warn("the spool's cursor cannot be used: records may be sent again", zap.Error(err))
+			r.cursor, err = s.loadCursor(info.Size())
+			if errors.Is(err, errCursor) {
+				s.cfg.Log.Warn("the spool's cursor is of no use: records may be sent again", zap.Error(err))
+			} else if err != nil {
+				return nil, fmt.Errorf("read the cursor: %w", err)
 			}
 		default:
-			f, err := s.openSegment(first, info.Size())
-			if err != nil {
-				s.cfg.Log.Warn("a segment of the spool is left out", zap.String("segment", segmentName(first)), zap.Error(err))
-				continue
-			}
-			r.found = append(r.found, f)
+			r.found = append(r.found, s.findRecords(first, info.Size()))
 		}
 	}
 	return r, nil
@@ -88,10 +91,30 @@ func (s *Spool) look() (*recovery, error) {
 
 var errVersion = errors.New("another version of weir wrote it")
 
-// openSegment finds the records of a segment.
-func (s *Spool) openSegment(first Seq, size int64) (*finding, error) {
-	f := &finding{segment: &segment{first: first, size: size}}
-	return f, s.with(f.segment, f.scan)
+// findRecords finds the records of a segment.
+func (s *Spool) findRecords(first Seq, size int64) *finding {
+	f := &finding{segment: &segment{first: first, size: size}, lowest: first, above: first}
+	f.err = s.with(f.segment, f.scan)
+	return f
+}
+
+// unread books the segments of which not all could be read. That is no damage: another start may read them, so each is
+// kept, and may have any position up to the next segment. The last is different: nobody can tell which positions are free
+// behind it.
+func (s *Spool) unread(found []*finding) error {
+	for i, f := range found {
+		if f.err == nil {
+			continue
+		}
+		err := fmt.Errorf("read segment %s: %w", segmentName(f.first), f.err)
+		if i == len(found)-1 {
+			return err
+		}
+		f.above = max(f.above, found[i+1].lowest)
+		s.cfg.Log.Warn("a segment of the spool is left for the next start", zap.Error(err))
+		s.report(opRead, err)
+	}
+	return nil
 }
 
 // scan finds the records in the segment's file.
@@ -111,16 +134,14 @@ func (f *finding) scan(file File) error {
 	switch {
 	case ok: // it knows better than the name
 		f.lowest = begins
-	case len(f.entries) > 0:
+	case len(f.entries) > 0 && sc.err == nil:
 		f.lowest = f.entries[0].seq
-	default:
-		f.lowest = f.first
 	}
 	f.above = max(f.lowest, sc.highest+1)
 	if sc.highest == 0 && f.size > segmentHeaderSize {
 		f.above++ // at least one record was there
 	}
-	return nil
+	return sc.err
 }
 
 // dedupe leaves one of records that are there twice, as of a segment that was copied, and one that is whole. It returns
@@ -195,7 +216,8 @@ func (r *recovery) gaps() spans {
 	return gaps
 }
 
-// count counts and settles the positions below end that are neither settled nor there.
+// count counts and settles the positions below end that are neither settled nor there, unless they may be in a segment
+// that could not be read.
 func (s *Spool) count(r *recovery, have spans, end Seq) {
 	known := slices.Clone(s.settled)
 	known.union(have)
@@ -208,8 +230,18 @@ func (s *Spool) count(r *recovery, have spans, end Seq) {
 			}
 		}
 	}
-	for _, x := range known.holes(end - 1) {
-		s.damaged.Records += int64(x.count())
-		s.settled.add(x.first, x.last)
+	for _, f := range r.found {
+		if f.err != nil && f.lowest < f.above {
+			f.doubt = spans{{f.lowest, f.above - 1}}.without(known)
+			known.union(f.doubt)
+		}
 	}
+	s.giveUp(known.holes(end - 1))
+}
+
+// giveUp counts and settles positions of records that are lost.
+func (s *Spool) giveUp(lost spans) {
+	s.damaged.Records += int64(lost.count())
+	s.settled.union(lost)
+	s.unsaved = true
 }

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math"
 	"slices"
@@ -17,6 +18,7 @@ type scanner struct {
 	good    []entry
 	torn    []entry // whose header is whole, but not the rest
 	highest Seq     // position that a record had for sure; 0: none is known
+	err     error   // the first that kept bytes from being read
 }
 
 // scan reads the headers of a segment's records from offset on. Where there is none, it looks for the next. It reads no
@@ -55,11 +57,14 @@ func (sc *scanner) view(offset int64, n int) []byte {
 	return sc.window[offset-sc.at : min(offset-sc.at+int64(n), int64(len(sc.window)))]
 }
 
-// load moves the window to offset. What cannot be read is left out.
+// load moves the window to offset, as far as the file can be read there.
 func (sc *scanner) load(offset int64) {
 	n := min(windowBytes, sc.size-offset)
 	sc.window = slices.Grow(sc.window[:0], int(n))[:n]
-	read, _ := sc.file.ReadAt(sc.window, offset)
+	read, err := sc.file.ReadAt(sc.window, offset)
+	if err != nil && !errors.Is(err, io.EOF) && sc.err == nil {
+		sc.err = err
+	}
 	sc.window, sc.at = sc.window[:read], offset
 }
 

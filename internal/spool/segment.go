@@ -29,10 +29,11 @@ const (
 )
 
 type segment struct {
-	first   Seq // as its name says
+	first   Seq     // as its name says
 	size    int64   // bytes of the file that are in use
 	entries []entry // ascending; without those that were settled before the segment was opened
-	left    int     // entries that are not settled
+	doubt   spans   // positions that may be in the file but could not be read
+	left    uint64  // positions in it that are not settled
 	dirty   bool    // was written since it was last forced to the disk
 }
 

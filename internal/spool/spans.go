@@ -8,8 +8,6 @@ import (
 // span is a run of positions, both ends included.
 type span struct{ first, last Seq }
 
-func (s span) count() uint64 { return uint64(s.last-s.first) + 1 }
-
 // spans is a set of positions: ascending, and neither overlapping nor touching. Records are acknowledged nearly in
 // order, so it stays short.
 type spans []span
@@ -45,6 +43,14 @@ func (s spans) without(other spans) spans {
 	rest := s.holes(last)
 	rest.union(other)
 	return rest.holes(last)
+}
+
+// count returns how many positions are in the set.
+func (s spans) count() (n uint64) {
+	for _, x := range s {
+		n += uint64(x.last-x.first) + 1
+	}
+	return n
 }
 
 // search returns the index of the first span that does not end before seq, and whether seq is in it.

@@ -53,10 +53,11 @@ const (
 	opSync
 	opCursor
 	opRemove
+	opRead
 	operations
 )
 
-var operationNames = [operations]string{"append", "sync", "cursor", "remove"}
+var operationNames = [operations]string{"append", "sync", "cursor", "remove", "read"}
 
 // fault is how an operation fares.
 type fault struct {

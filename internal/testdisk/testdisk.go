@@ -4,6 +4,7 @@ package testdisk
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"io/fs"
 	"maps"
@@ -21,6 +22,7 @@ type Op uint8
 // The values of Op.
 const (
 	Create Op = iota // opening a file that is to be made
+	Open             // opening one that is there
 	Read
 	Write   // after half of it was written
 	Cut     // truncating
@@ -35,8 +37,14 @@ type Disk struct {
 	mu      sync.Mutex
 	files   map[string]*content
 	durable map[string]*content // what files was when the directory was last synced
-	faults  map[Op]error
+	faults  map[fault]error
 	open    int
+}
+
+// fault is an operation that fails, on one file or, with an empty name, on all.
+type fault struct {
+	name string
+	op   Op
 }
 
 type content struct {
@@ -45,16 +53,24 @@ type content struct {
 
 // New returns an empty directory.
 func New() *Disk {
-	return &Disk{files: map[string]*content{}, durable: map[string]*content{}, faults: map[Op]error{}}
+	return &Disk{files: map[string]*content{}, durable: map[string]*content{}, faults: map[fault]error{}}
 }
 
 // Fail lets operations fail from now on.
-func (d *Disk) Fail(err error, ops ...Op) {
+func (d *Disk) Fail(err error, ops ...Op) { d.FailFile("", err, ops...) }
+
+// FailFile lets operations on one file fail from now on.
+func (d *Disk) FailFile(name string, err error, ops ...Op) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, op := range ops {
-		d.faults[op] = err
+		d.faults[fault{name, op}] = err
 	}
+}
+
+// fault returns the error of an operation on a file, or nil.
+func (d *Disk) fault(name string, op Op) error {
+	return cmp.Or(d.faults[fault{name, op}], d.faults[fault{"", op}])
 }
 
 // Heal lets all operations succeed again.
@@ -127,11 +143,15 @@ func (d *Disk) Open(name string, flag int) (spool.File, error) {
 	case !exists && flag&os.O_CREATE == 0:
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	case !exists:
-		if err := d.faults[Create]; err != nil {
+		if err := d.fault(name, Create); err != nil {
 			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 		}
 		c = &content{}
 		d.files[name] = c
+	default:
+		if err := d.fault(name, Open); err != nil {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		}
 	}
 	d.open++
 	return &file{disk: d, name: name, content: c}, nil
@@ -144,7 +164,7 @@ func (d *Disk) Remove(name string) error {
 	if _, exists := d.files[name]; !exists {
 		return &fs.PathError{Op: "remove", Path: name, Err: fs.ErrNotExist}
 	}
-	if err := d.faults[Remove]; err != nil {
+	if err := d.fault(name, Remove); err != nil {
 		return &fs.PathError{Op: "remove", Path: name, Err: err}
 	}
 	delete(d.files, name)
@@ -155,7 +175,7 @@ func (d *Disk) Remove(name string) error {
 func (d *Disk) Rename(from, to string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.faults[Rename]; err != nil {
+	if err := d.fault(from, Rename); err != nil {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 	}
 	d.files[to] = d.files[from]
@@ -178,7 +198,7 @@ func (d *Disk) List() ([]fs.DirEntry, error) {
 func (d *Disk) Sync() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.faults[SyncDir]; err != nil {
+	if err := d.fault("", SyncDir); err != nil {
 		return err
 	}
 	d.durable = maps.Clone(d.files)
@@ -203,7 +223,7 @@ func (f *file) use(op Op, do func(c *content)) error {
 	if f.closed {
 		return &fs.PathError{Op: "use", Path: f.name, Err: os.ErrClosed}
 	}
-	if err := f.disk.faults[op]; err != nil {
+	if err := f.disk.fault(f.name, op); err != nil {
 		return &fs.PathError{Op: "use", Path: f.name, Err: err}
 	}
 	do(f.content)
