@@ -146,27 +146,61 @@ weir_spool_errors_total{operation="sync"} 1
 	compare(t, s, map[spool.Seq]string{1: "before", 2: "after"}, 0)
 }
 
-// TestUnreadable: a record that the disk does not give back is damaged, and is not asked for again.
+// TestUnreadable: a record that the disk does not give back waits until it does.
 func TestUnreadable(t *testing.T) {
 	disk := testdisk.New()
 	s := open(t, spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Sync: spool.Never, Log: zap.NewNop()}, disk)
 	seq := mustAppend(t, s, "record")
-	disk.Fail(syscall.EIO, testdisk.Read)
-	if _, err := s.Read(seq, nil); !errors.Is(err, spool.ErrDamaged) || !errors.Is(err, syscall.EIO) {
-		t.Errorf("read: %v, want ErrDamaged because of EIO", err)
+	for _, op := range []testdisk.Op{testdisk.Open, testdisk.Read} {
+		disk.Fail(syscall.EIO, op)
+		if _, err := s.Read(seq, nil); !errors.Is(err, syscall.EIO) || errors.Is(err, spool.ErrDamaged) {
+			t.Errorf("read: %v, want EIO and not ErrDamaged", err)
+		}
+		if got := s.Stats(); got.Damaged.Records != 0 || got.Pending.Records != 1 || !got.Failing {
+			t.Errorf("%+v, want one record that waits for a disk that fails", got)
+		}
+		disk.Heal()
+		if got, err := s.Read(seq, nil); err != nil || string(got) != "record" {
+			t.Errorf("read again: %q, %v", got, err)
+		}
+		if s.Stats().Failing {
+			t.Error("the disk still counts as failing")
+		}
 	}
-	if _, err := s.Read(seq, nil); !errors.Is(err, spool.ErrGone) {
-		t.Errorf("read again: %v, want ErrGone", err)
-	}
-	if _, ok := s.Next(0); ok {
-		t.Error("it still waits")
-	}
-	if got, want := s.Stats().Damaged, (spool.Count{Records: 1, Events: 1}); got != want {
-		t.Errorf("damaged: %+v, want %+v", got, want)
-	}
-	disk.Heal()
-	if err := s.Close(); err != nil {
-		t.Error(err)
+	compare(t, s, map[spool.Seq]string{seq: "record"}, 0)
+}
+
+// TestDamagedWhileOpen: a record that is not there any more as it was written is damaged, and is not asked for again.
+func TestDamagedWhileOpen(t *testing.T) {
+	name := "0000000000000001.seg"
+	for _, c := range []struct {
+		what   string
+		damage func(disk *testdisk.Disk)
+	}{
+		{"changed", func(disk *testdisk.Disk) {
+			data := disk.Files()[name]
+			data[len(data)-1] ^= 1
+			disk.Put(name, data)
+		}},
+		{"cut", func(disk *testdisk.Disk) { disk.Put(name, disk.Files()[name][:30]) }},
+		{"removed", func(disk *testdisk.Disk) { disk.Remove(name) }},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			disk := testdisk.New()
+			s := open(t, spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Sync: spool.Never, Log: zap.NewNop()}, disk)
+			seq := mustAppend(t, s, "record")
+			c.damage(disk)
+			if _, err := s.Read(seq, nil); !errors.Is(err, spool.ErrDamaged) {
+				t.Errorf("read: %v, want ErrDamaged", err)
+			}
+			if _, err := s.Read(seq, nil); !errors.Is(err, spool.ErrGone) {
+				t.Errorf("read again: %v, want ErrGone", err)
+			}
+			if got, want := s.Stats().Damaged, (spool.Count{Records: 1, Events: 1}); got != want {
+				t.Errorf("damaged: %+v, want %+v", got, want)
+			}
+			compare(t, s, nil, 0)
+		})
 	}
 }
 

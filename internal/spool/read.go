@@ -3,6 +3,8 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"math"
 	"slices"
 )
@@ -46,8 +48,9 @@ func (s *Spool) find(seq Seq) (*segment, entry, bool) {
 	return g, e, ok && e.seq == seq && !s.settled.has(seq)
 }
 
-// Read returns a record, in buf if that has room for 36 bytes more. The error is ErrGone if it is settled or was never there, and ErrDamaged if it
-// cannot be read as it was written: it is then counted and settled.
+// Read returns a record, in buf if that has room for 36 bytes more. The error is ErrGone if it is settled or was never
+// there, and ErrDamaged if what is on the disk is not what was written: it is then counted and settled. Any other is the
+// system's, such as EIO: the record waits on, and another try may succeed.
 func (s *Spool) Read(seq Seq, buf []byte) ([]byte, error) {
 	s.mu.Lock()
 	g, e, ok := s.find(seq)
@@ -60,18 +63,37 @@ func (s *Spool) Read(seq Seq, buf []byte) ([]byte, error) {
 		return nil, fmt.Errorf("read record %d: %w", seq, ErrGone)
 	}
 	record, err := s.read(g, e, buf)
-	if err == nil {
-		return record, nil
+	if err = s.judgeRead(seq, err); err != nil {
+		return nil, fmt.Errorf("read record %d: %w", seq, err)
 	}
-	if !s.condemn(seq) { // meanwhile it was settled, and its segment removed
-		return nil, fmt.Errorf("read record %d: %w", seq, ErrGone)
-	}
-	return nil, fmt.Errorf("read record %d: %w: %w", seq, ErrDamaged, err)
+	return record, nil
 }
 
-var errChecksum = errors.New("its checksum is wrong")
+// judgeRead acts on how reading a record went, and returns the error that is to be told.
+func (s *Spool) judgeRead(seq Seq, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		s.report(opRead, nil)
+		return nil
+	}
+	g, e, ok := s.find(seq)
+	switch {
+	case s.closed:
+		return ErrClosed
+	case !ok: // meanwhile it was settled, and its segment removed
+		return ErrGone
+	case errors.Is(err, ErrDamaged):
+		s.settle(g, e)
+		s.damaged.add(e)
+		s.reap()
+	default:
+		s.report(opRead, err)
+	}
+	return err
+}
 
-// read reads and checks a record.
+// read reads and checks a record. The error is ErrDamaged only if the disk answered.
 func (s *Spool) read(g *segment, e entry, buf []byte) ([]byte, error) {
 	size := int(e.size())
 	buf = slices.Grow(buf[:0], size)[:size]
@@ -79,28 +101,17 @@ func (s *Spool) read(g *segment, e entry, buf []byte) ([]byte, error) {
 		_, err := file.ReadAt(buf, int64(e.offset))
 		return err
 	})
+	if errors.Is(err, io.EOF) || errors.Is(err, fs.ErrNotExist) { // somebody else cut or removed the file
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	h, ok := parseRecordHeader(buf)
 	if !ok || h.seq != e.seq || h.length != e.length || h.sum != checksum(buf[recordHeaderSize:]) {
-		return nil, errChecksum
+		return nil, fmt.Errorf("%w: its checksum is wrong", ErrDamaged)
 	}
 	return buf[:copy(buf, buf[recordHeaderSize:])], nil
-}
-
-// condemn settles a record as damaged, unless it is settled.
-func (s *Spool) condemn(seq Seq) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	g, e, ok := s.find(seq)
-	if !ok || s.closed {
-		return false
-	}
-	s.settle(g, e)
-	s.damaged.add(e)
-	s.reap()
-	return true
 }
 
 // Ack says that a record was delivered. One that is settled already is passed over.
