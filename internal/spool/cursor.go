@@ -88,7 +88,7 @@ func (s *Spool) saveCursor(force bool) error {
 	if err != nil {
 		return fmt.Errorf("save the cursor: %w", err)
 	}
-	s.unsaved = false
+	s.unsaved, s.ahead = false, false
 	return nil
 }
 

@@ -146,6 +146,84 @@ weir_spool_errors_total{operation="sync"} 1
 	compare(t, s, map[spool.Seq]string{1: "before", 2: "after"}, 0)
 }
 
+// TestNoRoomForCursor: segments whose records are settled stay until the cursor says so, or a kill would have them counted
+// as lost. Where the disk is full one goes before, which may be just the room that the cursor needs.
+func TestNoRoomForCursor(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		err    error
+		ops    []testdisk.Op
+		left   int   // segments
+		counts int64 // records as damaged, after a kill
+	}{
+		{"broken", syscall.EIO, []testdisk.Op{testdisk.Rename}, 10, 0},
+		{"full", syscall.ENOSPC, []testdisk.Op{testdisk.Create}, 9, 2},
+		{"quota", syscall.EDQUOT, []testdisk.Op{testdisk.Create}, 9, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			disk := testdisk.New()
+			config := spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, SegmentBytes: 8 << 10, Sync: spool.Never, Log: zap.NewNop()}
+			s := open(t, config, disk)
+			for range 20 {
+				mustAppend(t, s, strings.Repeat("x", 3000))
+			}
+			disk.Fail(c.err, c.ops...)
+			drain(t, s)
+			if n := segments(disk); n != c.left {
+				t.Errorf("%d segments, want %d", n, c.left)
+			}
+			config.Dir = t.TempDir()
+			killed := open(t, config, disk.AfterKill())
+			if got := killed.Stats().Damaged.Records; got != c.counts {
+				t.Errorf("%d records count as damaged after a kill, want %d", got, c.counts)
+			}
+			drain(t, killed)
+			if err := killed.Close(); err != nil {
+				t.Error(err)
+			}
+			disk.Heal()
+			mustAppend(t, s, "new") // and with that,
+			s.Ack(21)
+			if err := s.Close(); err != nil || segments(disk) != 1 {
+				t.Errorf("%v, %d segments, want the last", err, segments(disk))
+			}
+		})
+	}
+}
+
+// cramped is a full disk that has room again as soon as a segment is removed.
+type cramped struct{ *testdisk.Disk }
+
+func (c cramped) Remove(name string) error {
+	if strings.HasSuffix(name, ".seg") {
+		c.Heal()
+	}
+	return c.Disk.Remove(name)
+}
+
+// TestMakesRoomForCursor: a disk that is full of settled segments gets empty.
+func TestMakesRoomForCursor(t *testing.T) {
+	disk := testdisk.New()
+	config := spool.Config{
+		Dir: t.TempDir(), MaxBytes: 1 << 20, SegmentBytes: 8 << 10, Sync: spool.Never, FS: cramped{disk}, Log: zap.NewNop(),
+	}
+	s, err := spool.Open(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		mustAppend(t, s, strings.Repeat("x", 3000))
+	}
+	disk.Fail(syscall.ENOSPC, testdisk.Create)
+	drain(t, s)
+	if n := segments(disk); n != 1 {
+		t.Errorf("%d segments, want the last", n)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestUnreadable: a record that the disk does not give back waits until it does.
 func TestUnreadable(t *testing.T) {
 	disk := testdisk.New()

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // A segment is a file of records in the order of their positions. Its name is the first of them, in 16 hexadecimal
@@ -140,7 +142,7 @@ func (s *Spool) remove(g *segment) error {
 
 // reap removes the segments of which nothing is needed any more: all but the last, whose name keeps positions growing
 // and the cursor credible when all else is gone. What is removed must be settled in the cursor before, or a restart
-// would take it for lost.
+// would take it for lost. Where there is no room for the cursor, one segment goes before, to make it.
 func (s *Spool) reap() {
 	var idle []*segment
 	for i, g := range s.segments {
@@ -151,10 +153,18 @@ func (s *Spool) reap() {
 	if len(idle) == 0 {
 		return
 	}
-	s.saveCursor(false)
+	err := s.saveCursor(false)
+	if full(err) && !s.ahead {
+		s.ahead = s.remove(idle[0]) == nil
+		idle = idle[1:]
+		err = s.saveCursor(false)
+	}
 	for _, g := range idle {
-		if s.remove(g) != nil {
+		if err != nil {
 			return // reported; the next time tries again
 		}
+		err = s.remove(g)
 	}
 }
+
+func full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }

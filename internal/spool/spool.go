@@ -76,6 +76,7 @@ type Spool struct {
 	next     Seq        // position of the next record
 	settled  spans      // positions that are not to be delivered any more
 	unsaved  bool       // the cursor is older than settled
+	ahead    bool       // a segment was removed that the cursor does not know to be settled
 	unnamed  bool       // a segment was made since the directory was forced to the disk
 	scratch  []byte     // a record as it is written
 
