@@ -136,27 +136,28 @@ func (s *Spool) open() (err error) {
 // Run forces records to the disk as Policy says, and saves acknowledgements, until ctx ends. Failures are logged and
 // counted.
 func (s *Spool) Run(ctx context.Context) error {
-	interval := cursorInterval
+	cursor := time.NewTicker(cursorInterval)
+	defer cursor.Stop()
+	var records <-chan time.Time
 	if s.cfg.Sync > 0 {
-		interval = time.Duration(s.cfg.Sync)
+		ticker := time.NewTicker(time.Duration(s.cfg.Sync))
+		defer ticker.Stop()
+		records = ticker.C
 	}
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
+		case <-cursor.C:
 			s.tend()
+		case <-records:
+			s.syncSegments() // reported
 		}
 	}
 }
 
-// tend does what is due after an interval. Its failures are reported where they happen.
+// tend saves acknowledgements and lets go of what they leave. Its failures are reported where they happen.
 func (s *Spool) tend() {
-	if s.cfg.Sync > 0 {
-		s.syncSegments()
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

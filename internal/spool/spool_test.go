@@ -174,36 +174,46 @@ func TestOpenFiles(t *testing.T) {
 	compare(t, s, want, 0)
 }
 
-// TestRun: data and acknowledgements reach the disk within the interval.
+// TestRun: records reach the disk as the policy says, and acknowledgements a file every second, whatever it says.
 func TestRun(t *testing.T) {
 	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		disk := testdisk.New()
-		config := spool.Config{Dir: dir, MaxBytes: 1 << 20, Sync: spool.Policy(5 * time.Second), Log: zap.NewNop()}
-		s := open(t, config, disk)
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error)
-		go func() { ended <- s.Run(ctx) }()
-		first, second := mustAppend(t, s, "first"), mustAppend(t, s, "second")
-		s.Ack(first)
-		if files := disk.AfterPowerLoss().Files(); len(files["0000000000000001.seg"]) > 0 {
-			t.Error("it was forced to the disk at once")
-		}
-		time.Sleep(6 * time.Second) // of the bubble's clock
-		synctest.Wait()
-		if got := s.Stats().Oldest; time.Since(got) < 6*time.Second || time.Since(got) > 7*time.Second {
-			t.Errorf("the oldest is of %s", got)
-		}
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-		s = open(t, config, disk.AfterKill())
-		compare(t, s, map[spool.Seq]string{second: "second"}, 0)
-	})
+	for _, c := range []struct {
+		policy        spool.Policy
+		after         time.Duration
+		saved, synced bool
+	}{
+		{spool.Policy(100 * time.Millisecond), 500 * time.Millisecond, false, true},
+		{spool.Policy(100 * time.Millisecond), 1500 * time.Millisecond, true, true},
+		{spool.Policy(time.Hour), 1500 * time.Millisecond, true, false},
+		{spool.Never, 1500 * time.Millisecond, true, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			disk := testdisk.New()
+			s := open(t, spool.Config{Dir: dir, MaxBytes: 1 << 20, Sync: c.policy, Log: zap.NewNop()}, disk)
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() { ended <- s.Run(ctx) }()
+			s.Ack(mustAppend(t, s, "first"))
+			mustAppend(t, s, "second")
+			cursor := disk.Files()["cursor"]
+			time.Sleep(c.after) // of the bubble's clock
+			synctest.Wait()
+			if saved := !bytes.Equal(disk.Files()["cursor"], cursor); saved != c.saved {
+				t.Errorf("%+v: the acknowledgement is saved: %t", c, saved)
+			}
+			if synced := len(disk.AfterPowerLoss().Files()["0000000000000001.seg"]) > 0; synced != c.synced {
+				t.Errorf("%+v: the records are on the disk: %t", c, synced)
+			}
+			if age := time.Since(s.Stats().Oldest); age < c.after || age > c.after+time.Second {
+				t.Errorf("%+v: the oldest is %s old", c, age)
+			}
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			compare(t, s, map[spool.Seq]string{2: "second"}, 0)
+		})
+	}
 }
 
 func TestMetrics(t *testing.T) {
