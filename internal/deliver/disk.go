@@ -54,7 +54,7 @@ func (d *disk) append(f *flight) spool.Eviction {
 
 // read returns the batch of a record.
 func (d *disk) read(seq spool.Seq) (*Batch, time.Time, error) {
-	record, err := d.spool.Read(seq, nil)
+	record, err := d.spool.Read(seq)
 	if err != nil {
 		return nil, time.Time{}, err
 	}

@@ -235,7 +235,7 @@ func (o *original) verify(t *testing.T, done []string, count certainty, files ma
 func drain(t *testing.T, s *spool.Spool) map[spool.Seq][]byte {
 	got := map[spool.Seq][]byte{}
 	for seq, ok := s.Next(0); ok; seq, ok = s.Next(seq) {
-		record, err := s.Read(seq, nil)
+		record, err := s.Read(seq)
 		if errors.Is(err, spool.ErrDamaged) {
 			continue
 		}

@@ -231,14 +231,14 @@ func TestUnreadable(t *testing.T) {
 	seq := mustAppend(t, s, "record")
 	for _, op := range []testdisk.Op{testdisk.Open, testdisk.Read} {
 		disk.Fail(syscall.EIO, op)
-		if _, err := s.Read(seq, nil); !errors.Is(err, syscall.EIO) || errors.Is(err, spool.ErrDamaged) {
+		if _, err := s.Read(seq); !errors.Is(err, syscall.EIO) || errors.Is(err, spool.ErrDamaged) {
 			t.Errorf("read: %v, want EIO and not ErrDamaged", err)
 		}
 		if got := s.Stats(); got.Damaged.Records != 0 || got.Pending.Records != 1 || !got.Failing {
 			t.Errorf("%+v, want one record that waits for a disk that fails", got)
 		}
 		disk.Heal()
-		if got, err := s.Read(seq, nil); err != nil || string(got) != "record" {
+		if got, err := s.Read(seq); err != nil || string(got) != "record" {
 			t.Errorf("read again: %q, %v", got, err)
 		}
 		if s.Stats().Failing {
@@ -268,10 +268,10 @@ func TestDamagedWhileOpen(t *testing.T) {
 			s := open(t, spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Sync: spool.Never, Log: zap.NewNop()}, disk)
 			seq := mustAppend(t, s, "record")
 			c.damage(disk)
-			if _, err := s.Read(seq, nil); !errors.Is(err, spool.ErrDamaged) {
+			if _, err := s.Read(seq); !errors.Is(err, spool.ErrDamaged) {
 				t.Errorf("read: %v, want ErrDamaged", err)
 			}
-			if _, err := s.Read(seq, nil); !errors.Is(err, spool.ErrGone) {
+			if _, err := s.Read(seq); !errors.Is(err, spool.ErrGone) {
 				t.Errorf("read again: %v, want ErrGone", err)
 			}
 			if got, want := s.Stats().Damaged, (spool.Count{Records: 1, Events: 1}); got != want {

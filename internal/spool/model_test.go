@@ -81,7 +81,7 @@ func (m *model) Append(t *rapid.T) {
 
 func (m *model) Read(t *rapid.T) {
 	seq := m.pick(t)
-	got, err := m.spool.Read(seq, nil)
+	got, err := m.spool.Read(seq)
 	if err != nil || !bytes.Equal(got, m.waiting[seq].payload) {
 		t.Fatalf("record %d is %d bytes and %v, want %d bytes", seq, len(got), err, len(m.waiting[seq].payload))
 	}
@@ -92,7 +92,7 @@ func (m *model) ReadSettled(t *rapid.T) {
 	if _, waits := m.waiting[seq]; waits {
 		t.Skip("it waits")
 	}
-	if _, err := m.spool.Read(seq, nil); !errors.Is(err, spool.ErrGone) {
+	if _, err := m.spool.Read(seq); !errors.Is(err, spool.ErrGone) {
 		t.Fatalf("record %d: %v, want ErrGone", seq, err)
 	}
 	m.spool.Ack(seq)

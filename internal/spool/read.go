@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"math"
-	"slices"
 )
 
 // Next returns the position of the first record behind after that is not settled, if there is one.
@@ -48,10 +47,10 @@ func (s *Spool) find(seq Seq) (*segment, entry, bool) {
 	return g, e, ok && e.seq == seq && !s.settled.has(seq)
 }
 
-// Read returns a record, in buf if that has room for 36 bytes more. The error is ErrGone if it is settled or was never
-// there, and ErrDamaged if what is on the disk is not what was written: it is then counted and settled. Any other is the
-// system's, such as EIO: the record waits on, and another try may succeed.
-func (s *Spool) Read(seq Seq, buf []byte) ([]byte, error) {
+// Read returns a record. The error is ErrGone if it is settled or was never there, and ErrDamaged if what is on the disk
+// is not what was written: it is then counted and settled. Any other is the system's, such as EIO: the record waits on, and
+// another try may succeed.
+func (s *Spool) Read(seq Seq) ([]byte, error) {
 	s.mu.Lock()
 	g, e, ok := s.find(seq)
 	closed := s.closed
@@ -62,7 +61,7 @@ func (s *Spool) Read(seq Seq, buf []byte) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("read record %d: %w", seq, ErrGone)
 	}
-	record, err := s.read(g, e, buf)
+	record, err := s.read(g, e)
 	if err = s.judgeRead(seq, err); err != nil {
 		return nil, fmt.Errorf("read record %d: %w", seq, err)
 	}
@@ -94,11 +93,10 @@ func (s *Spool) judgeRead(seq Seq, err error) error {
 }
 
 // read reads and checks a record. The error is ErrDamaged only if the disk answered.
-func (s *Spool) read(g *segment, e entry, buf []byte) ([]byte, error) {
-	size := int(e.size())
-	buf = slices.Grow(buf[:0], size)[:size]
+func (s *Spool) read(g *segment, e entry) ([]byte, error) {
+	b := make([]byte, e.size())
 	err := s.with(g, func(file File) error {
-		_, err := file.ReadAt(buf, int64(e.offset))
+		_, err := file.ReadAt(b, int64(e.offset))
 		return err
 	})
 	if errors.Is(err, io.EOF) || errors.Is(err, fs.ErrNotExist) { // somebody else cut or removed the file
@@ -107,11 +105,11 @@ func (s *Spool) read(g *segment, e entry, buf []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, ok := parseRecordHeader(buf)
-	if !ok || h.seq != e.seq || h.length != e.length || h.sum != checksum(buf[recordHeaderSize:]) {
+	h, ok := parseRecordHeader(b)
+	if !ok || h.seq != e.seq || h.length != e.length || h.sum != checksum(b[recordHeaderSize:]) {
 		return nil, fmt.Errorf("%w: its checksum is wrong", ErrDamaged)
 	}
-	return buf[:copy(buf, buf[recordHeaderSize:])], nil
+	return b[recordHeaderSize:], nil
 }
 
 // Ack says that a record was delivered. One that is settled already is passed over.

@@ -162,7 +162,7 @@ func (s *Spool) dedupe(found []*finding) spans {
 				return true
 			}
 			if twice.has(e.seq) {
-				if _, err := s.read(f.segment, e, nil); errors.Is(err, ErrDamaged) {
+				if _, err := s.read(f.segment, e); errors.Is(err, ErrDamaged) {
 					f.torn = append(f.torn, e)
 					return true
 				}
