@@ -11,32 +11,14 @@ import (
 	"testing"
 	"unsafe"
 
-	"golang.org/x/sys/unix"
-
 	"weir/internal/flow"
 	"weir/internal/testnet"
 )
 
-// bpfFS mounts a BPF file system until the test ends.
-func bpfFS(t *testing.T) string {
-	t.Helper()
-	testnet.NeedRoot(t)
-	dir := t.TempDir()
-	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 // TestRecordsStayUntilReleased has three processes, one after the other, on one folder of pins. What the first read and did not
 // release, the second reads again, under the same IDs.
 func TestRecordsStayUntilReleased(t *testing.T) {
-	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir")}
+	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(testnet.BPFFS(t), "weir")}
 	read := func(k kernel) (ids []flow.EventID) {
 		t.Helper()
 		if _, err := k.ReadRecords(func(r *flow.Record) { ids = append(ids, r.ID) }); err != nil {
@@ -85,7 +67,7 @@ func TestRecordsStayUntilReleased(t *testing.T) {
 
 // TestRingGoesRound reads more than a ring holds, in portions.
 func TestRingGoesRound(t *testing.T) {
-	k := newKernelWith(t, Config{MaxFlows: 65536, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir")})
+	k := newKernelWith(t, Config{MaxFlows: 65536, Sampling: 1, PinDir: filepath.Join(testnet.BPFFS(t), "weir")})
 	out, in := veth(t)
 	k.attach(t, in, IngressXDP)
 	const flows, rounds = 32768, 3 // the ring holds 52,000
@@ -113,7 +95,7 @@ func TestRingGoesRound(t *testing.T) {
 
 // TestAdopt goes on where another process ended: entries, ledger and zones.
 func TestAdopt(t *testing.T) {
-	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir"), Decap: allTunnels()}
+	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(testnet.BPFFS(t), "weir"), Decap: allTunnels()}
 	frame := vxlan("10.0.0.1:1", "10.0.0.2:4789", innerTCP).Bytes()
 	for range 3 {
 		d, err := Load(cfg)
@@ -156,7 +138,7 @@ func TestZonesRecovered(t *testing.T) {
 
 // TestPinsHaveOneOwner until it ends, however it ends.
 func TestPinsHaveOneOwner(t *testing.T) {
-	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir")}
+	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(testnet.BPFFS(t), "weir")}
 	first, err := Load(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +161,7 @@ func TestNoBPFFileSystem(t *testing.T) {
 
 // TestInherit takes over what is in maps of another size: entries, and records that nobody made events of.
 func TestInherit(t *testing.T) {
-	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir"), Decap: allTunnels()}
+	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(testnet.BPFFS(t), "weir"), Decap: allTunnels()}
 	old, err := Load(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -255,7 +237,7 @@ func (k kernel) checkPins(t *testing.T) {
 
 // TestUnfinishedPins of a process that was killed at its start are in nobody's way.
 func TestUnfinishedPins(t *testing.T) {
-	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir")}
+	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(testnet.BPFFS(t), "weir")}
 	if err := os.MkdirAll(filepath.Join(cfg.PinDir, unfinished), 0o700); err != nil {
 		t.Fatal(err)
 	}
