@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 	"unsafe"
 
 	"weir/internal/flow"
@@ -90,6 +91,45 @@ func TestRingGoesRound(t *testing.T) {
 	}
 	if total != flows*rounds {
 		t.Errorf("read %d records, want %d", total, flows*rounds)
+	}
+}
+
+// TestNothingToTell has more entries go idle than the ring holds, right after all that they counted was handed over. Their records
+// are thrown away, and must not fill the ring for good.
+func TestNothingToTell(t *testing.T) {
+	for name, dir := range map[string]string{"pinned": filepath.Join(testnet.BPFFS(t), "weir"), "not pinned": ""} {
+		t.Run(name, func(t *testing.T) {
+			const flows = 1 << 17
+			k := newKernelWith(t, Config{MaxFlows: 2 * flows, Sampling: 1, PinDir: dir})
+			out, in := veth(t)
+			k.attach(t, in, IngressXDP)
+			testnet.NewGenerator(t, out, testnet.Flows{Number: flows}).Send(t, flows)
+			var last flow.EventID
+			for total, whole := 0, false; !whole; {
+				last.Sequence |= 1
+				k.Release(last)
+				var err error
+				if _, whole, err = k.Sweep(now(), flow.Limits{TCPIdle: time.Hour, OtherIdle: time.Hour, Active: 1}); err != nil {
+					t.Fatal(err)
+				}
+				n, err := k.ReadRecords(func(r *flow.Record) { last = r.ID })
+				if total += n; err != nil || n == 0 || whole && total != flows {
+					t.Fatalf("%d records, %d in all, %v", n, total, err)
+				}
+			}
+			// The last ones are not released yet: those that are thrown away come behind them.
+			if _, whole, err := k.SweepOut(); whole || err != nil {
+				t.Fatal(whole, err)
+			}
+			if _, err := k.ReadRecords(func(*flow.Record) { t.Error("a record") }); err != nil {
+				t.Fatal(err)
+			}
+			last.Sequence |= 1
+			k.Release(last)
+			if records, left := k.records(t, k.SweepOut); len(records) != 0 || left.Flows != 0 {
+				t.Errorf("%d records, %d flows left, want none", len(records), left.Flows)
+			}
+		})
 	}
 }
 
@@ -215,6 +255,45 @@ func TestInherit(t *testing.T) {
 	}
 	if left := inherited(); len(left) != 0 {
 		t.Errorf("%q are still there", left)
+	}
+	k.checkPins(t)
+}
+
+// TestInheritedOnce has a process go back to the maps that another one was taking over when it was killed.
+func TestInheritedOnce(t *testing.T) {
+	dir := filepath.Join(testnet.BPFFS(t), "weir")
+	small, large := Config{MaxFlows: 1024, Sampling: 1, PinDir: dir}, Config{MaxFlows: 2048, Sampling: 1, PinDir: dir}
+	inherited := func(k kernel) (ids []flow.EventID) {
+		t.Helper()
+		if err := k.Inherit(func(r *flow.Record) { ids = append(ids, r.ID) }); err != nil {
+			t.Fatal(err)
+		}
+		return ids
+	}
+	var first []flow.EventID
+	for _, cfg := range []Config{small, large} {
+		d, err := Load(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := kernel{d}
+		first = inherited(k)
+		if cfg.MaxFlows == small.MaxFlows {
+			k.run(t, kernelProgTcIngress, udp4.Bytes(), nil)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k := newKernelWith(t, small)
+	if records, _ := k.records(t, k.SweepOut); len(records) != 0 {
+		t.Errorf("%d records of an entry that there are events of", len(records))
+	}
+	if again := inherited(k); len(first) != 1 || !slices.Equal(first, again) {
+		t.Errorf("inherited %v, and then %v", first, again)
+	}
+	if err := k.DropFormer(); err != nil {
+		t.Fatal(err)
 	}
 	k.checkPins(t)
 }
