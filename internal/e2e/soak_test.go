@@ -49,18 +49,25 @@ func newLives(t *testing.T, settings ...string) *lives {
 	l := &lives{far: testnet.NewNamespace(t), kernel: map[kernelObject]bool{}}
 	l.out, l.in = testnet.Veth(t, testnet.End{Namespace: testnet.NewNamespace(t), Name: "out"}, testnet.End{Namespace: l.far, Name: "in"})
 	l.counter = newCounter(t, l.far)
-	l.pins = filepath.Join(testnet.BPFFS(t), "weir")
+	dir, spool := testnet.BPFFS(t), t.TempDir()
+	err := errors.Join(os.Chown(dir, nobodyID, nobodyID), os.Chown(spool, nobodyID, nobodyID), os.Chmod(filepath.Dir(dir), 0o755))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.pins = filepath.Join(dir, "weir")
 	l.settings = append([]string{
 		"AGENT_INTERFACE=in", "AGENT_ENDPOINT_URL=" + l.url, "AGENT_SEND_INTERVAL=0.2", "AGENT_PIN_DIR=" + l.pins,
-		"AGENT_SPOOL_DIR=" + filepath.Join(t.TempDir(), "spool"), "AGENT_UDP_IDLE_TIMEOUT=1s", "AGENT_ACTIVE_TIMEOUT=0.3s",
+		"AGENT_SPOOL_DIR=" + filepath.Join(spool, "spool"), "AGENT_UDP_IDLE_TIMEOUT=1s", "AGENT_ACTIVE_TIMEOUT=0.3s",
 	}, settings...)
 	return l
 }
 
-// begin starts an agent, and does not wait for anything.
+// begin starts an agent, as nobody with the three capabilities, and does not wait for anything.
 func (l *lives) begin(t *testing.T, settings ...string) {
 	t.Helper()
-	l.current = launch(t, l.far, append(l.settings, settings...)...)
+	cmd := exec.Command(binary)
+	cmd.SysProcAttr = nobody()
+	l.current = launchBy(t, l.far, cmd, append(l.settings, settings...)...)
 }
 
 // ready waits until it is.
@@ -150,6 +157,7 @@ func (l *lives) finish(t *testing.T) {
 func (l *lives) unpin(t *testing.T) {
 	t.Helper()
 	cmd := exec.Command(binary, "unpin", "--pin-dir", l.pins)
+	cmd.SysProcAttr = nobody()
 	if err := l.far.Do(func() error {
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -239,7 +247,7 @@ var sizes = []string{"AGENT_MAX_FLOWS=65536", "AGENT_MAX_FLOWS=131072"}
 // again is the same.
 func TestKill(t *testing.T) {
 	const longest = 3 * time.Second // of a life: a start takes half a second, and a sweep comes 2 s later
-	kills := soakOr(500, 8)
+	kills := soakOr(500, 6)
 	l := newLives(t)
 	l.flows(t, 1<<13)
 	l.begin(t)
@@ -265,7 +273,7 @@ func TestKill(t *testing.T) {
 // TestRestarts has agents stop and start under 100,000 packets a second, some with a map of another size.
 func TestRestarts(t *testing.T) {
 	const rate = 100_000
-	restarts := soakOr(100, 4)
+	restarts := soakOr(100, 3)
 	l := newLives(t)
 	l.begin(t, sizes[0])
 	l.ready(t)
@@ -288,7 +296,7 @@ func TestRestarts(t *testing.T) {
 // times as fast as events come, while these are not late.
 func TestOutage(t *testing.T) {
 	outage := soakOr(time.Minute, 2*time.Second)
-	l := newLives(t, "AGENT_UDP_IDLE_TIMEOUT=10s")
+	l := newLives(t, "AGENT_UDP_IDLE_TIMEOUT=3s")
 	generators := []*testnet.Generator{l.flows(t, 1<<15), l.flows(t, 1<<14)}
 	l.begin(t)
 	l.ready(t)
@@ -304,7 +312,7 @@ func TestOutage(t *testing.T) {
 		}
 	}
 	queued := func() float64 { return l.current.metric(t, "weir_delivery_queue_events") }
-	send(after(5 * time.Second))
+	send(after(3 * time.Second))
 	l.goAway(true)
 	send(after(outage))
 	backlog := queued()
