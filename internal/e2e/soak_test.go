@@ -274,7 +274,7 @@ func TestKill(t *testing.T) {
 func TestRestarts(t *testing.T) {
 	const rate = 100_000
 	restarts := soakOr(100, 3)
-	l := newLives(t)
+	l := newLives(t, "AGENT_INGRESS_HOOK=xdp") // the others count by tc
 	l.begin(t, sizes[0])
 	l.ready(t)
 	for i := range restarts {
