@@ -25,6 +25,9 @@ RUN --mount=type=cache,target=/go/pkg/mod \
 # permitted"): a container that is not given them cannot even print --help.
 RUN setcap cap_bpf,cap_net_admin,cap_perfmon=ep bin/weir
 
+# An empty volume takes over the owner of the folder that it is mounted on.
+RUN mkdir -p /state/var/lib/weir
+
 
 FROM scratch
 
@@ -35,6 +38,8 @@ LABEL org.opencontainers.image.title="weir" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$COMMIT"
+
+COPY --from=build --chown=65532:65532 /state /
 
 # For a Brain behind https.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt

@@ -1,8 +1,10 @@
 package deploy_test
 
 import (
+	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -19,15 +21,18 @@ type composeFile struct {
 		SecurityOpt     []string `yaml:"security_opt"`
 		ReadOnly        bool     `yaml:"read_only"`
 		MemLimit        string   `yaml:"mem_limit"`
-		StopGracePeriod string   `yaml:"stop_grace_period"`
+		Volumes         []string
+		StopGracePeriod string `yaml:"stop_grace_period"`
 	}
+	Volumes map[string]struct{}
 }
 
 // variable is "${NAME:-default}".
 var variable = regexp.MustCompile(`\$\{([A-Z_]+):-([^}]*)\}`)
 
 func TestCompose(t *testing.T) {
-	weir := decode[composeFile](t, "compose.yaml").Services["weir"]
+	file := decode[composeFile](t, "compose.yaml")
+	weir := file.Services["weir"]
 	equal(t, "network_mode", weir.NetworkMode, "host")
 	equal(t, "cap_drop", weir.CapDrop, []string{"ALL"})
 	equal(t, "cap_add", weir.CapAdd, capabilities)
@@ -49,5 +54,9 @@ func TestCompose(t *testing.T) {
 	}
 	s := settings(t, environ)
 	checkStop(t, duration(t, weir.StopGracePeriod), s)
+	volume, mounted, _ := strings.Cut(strings.Join(weir.Volumes, " "), ":")
+	if _, ok := file.Volumes[volume]; !ok || filepath.Dir(s.SpoolDir) != mounted {
+		t.Errorf("the spool is in %s, and the volumes are %q of %v", s.SpoolDir, weir.Volumes, file.Volumes)
+	}
 	checkMemory(t, mebibytes(t, weir.MemLimit, "m"), mebibytes(t, weir.Environment["GOMEMLIMIT"], "MiB"), s)
 }

@@ -26,7 +26,8 @@ func TestDockerfile(t *testing.T) {
 	if !ok || strings.Contains(final, "\nFROM ") {
 		t.Error("the last stage is not the empty image")
 	}
-	if strings.Contains(final, "COPY --chown") {
+	if regexp.MustCompile(`(?m)^COPY .*--chown.*bin/weir`).MatchString(final) {
 		t.Error("a change of the owner takes the capabilities off the binary")
 	}
+	equal(t, "the owner of what a volume is mounted on", find(t, path, `^COPY --from=build --chown=(\S+) /state /$`), find(t, path, `^USER (\S+)$`))
 }

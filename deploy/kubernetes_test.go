@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,7 @@ type kustomization struct {
 	Kind               string
 	Namespace          string
 	Resources          []string
+	Patches            []struct{ Path string }
 	ConfigMapGenerator []struct {
 		Name    string
 		Envs    []string
@@ -95,6 +97,10 @@ type podSpec struct {
 		SeccompProfile struct{ Type string } `yaml:"seccompProfile"`
 	} `yaml:"securityContext"`
 	Containers []container
+	Volumes    []struct {
+		Name     string
+		HostPath struct{ Path, Type string } `yaml:"hostPath"`
+	}
 }
 
 type container struct {
@@ -126,6 +132,10 @@ type container struct {
 		ReadOnlyRootFilesystem   bool  `yaml:"readOnlyRootFilesystem"`
 		Capabilities             struct{ Drop, Add []string }
 	} `yaml:"securityContext"`
+	VolumeMounts []struct {
+		Name      string
+		MountPath string `yaml:"mountPath"`
+	} `yaml:"volumeMounts"`
 	LivenessProbe  probe `yaml:"livenessProbe"`
 	ReadinessProbe probe `yaml:"readinessProbe"`
 }
@@ -143,7 +153,12 @@ var no = new(bool)
 // manifest reads the DaemonSet and its one container.
 func manifest(t *testing.T) (daemonSet, container) {
 	t.Helper()
-	ds := decode[daemonSet](t, "kubernetes/daemonset.yaml")
+	return daemonSetOf(t, "kubernetes/daemonset.yaml")
+}
+
+func daemonSetOf(t *testing.T, path string) (daemonSet, container) {
+	t.Helper()
+	ds := decode[daemonSet](t, path)
 	if n := len(ds.Spec.Template.Spec.Containers); n != 1 {
 		t.Fatalf("%d containers", n)
 	}
@@ -235,6 +250,34 @@ func TestDaemonSet(t *testing.T) {
 		}
 	}
 	checkMemory(t, mebibytes(t, weir.Resources.Limits["memory"], "Mi"), mebibytes(t, goLimit, "MiB"), s)
+}
+
+// TestDurable holds that the patch is of the DaemonSet, and that what outlives the pod is on the node.
+func TestDurable(t *testing.T) {
+	k := decode[kustomization](t, "kubernetes-durable/kustomization.yaml")
+	base, ordinary := manifest(t)
+	ds, weir := daemonSetOf(t, "kubernetes-durable/"+k.Patches[0].Path)
+	equal(t, "what is patched", ds.Metadata.Name+" "+weir.Name, base.Metadata.Name+" "+ordinary.Name)
+	equal(t, "its base", k.Resources, []string{"../kubernetes"})
+
+	environ, _ := envFile(t, "kubernetes/settings.env")
+	for _, variable := range weir.Env {
+		environ = append(environ, variable.Name+"="+variable.Value)
+	}
+	s := settings(t, environ)
+	mounts := map[string]string{}
+	for _, mount := range weir.VolumeMounts {
+		mounts[mount.Name] = mount.MountPath
+	}
+	for _, volume := range ds.Spec.Template.Spec.Volumes {
+		equal(t, "where "+volume.Name+" is mounted", mounts[volume.Name], volume.HostPath.Path)
+		delete(mounts, volume.Name)
+		mounts[volume.HostPath.Path] = volume.HostPath.Type
+	}
+	equal(t, "the folders of the node", mounts, map[string]string{
+		filepath.Dir(s.SpoolDir): "DirectoryOrCreate", filepath.Dir(s.PinDir): "Directory",
+	})
+	equal(t, "the folder to unpin", find(t, "kubernetes-durable/kustomization.yaml", `/weir unpin --pin-dir (\S+)$`), s.PinDir)
 }
 
 // TestListen holds that weir listens where the probes and Prometheus ask, on nodes of either IP version.

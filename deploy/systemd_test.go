@@ -1,6 +1,7 @@
 package deploy_test
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -58,9 +59,15 @@ func TestSystemd(t *testing.T) {
 	}
 
 	set, _ := envFile(t, "systemd/weir.env")
-	s := settings(t, set)
+	s := settings(t, append(set, unit["Service.Environment"]...))
 	value := func(key string) string { return strings.Join(unit["Service."+key], "; ") }
 	checkStop(t, duration(t, value("TimeoutStopSec")), s)
-	goLimit := strings.TrimPrefix(value("Environment"), "GOMEMLIMIT=")
+	goLimit := find(t, "systemd/weir.service", `^Environment=GOMEMLIMIT=(\S+)$`)
 	checkMemory(t, mebibytes(t, value("MemoryMax"), "M"), mebibytes(t, goLimit, "MiB"), s)
+	equal(t, "where the spool is", filepath.Dir(s.SpoolDir), "/var/lib/"+value("StateDirectory"))
+
+	pins := unitFile(t, "systemd/pins.conf")
+	s = settings(t, append(set, pins["Service.Environment"]...))
+	equal(t, "what may be written to", pins["Service.ReadWritePaths"], []string{filepath.Dir(s.PinDir)})
+	equal(t, "the folder to unpin", find(t, "systemd/weir.service", `weir unpin --pin-dir (\S+)$`), s.PinDir)
 }

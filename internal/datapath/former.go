@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math"
-	"os"
 	"reflect"
 	"strings"
 	"unsafe"
@@ -37,7 +36,7 @@ func (d *Datapath) Inherit(fn func(*flow.Record)) error {
 	if d.pins == nil {
 		return nil
 	}
-	list, err := d.pins.former()
+	list, err := d.pins.setAside()
 	if err != nil || len(list) == 0 {
 		return err
 	}
@@ -57,13 +56,13 @@ func (d *Datapath) DropFormer() error {
 	if d.pins == nil {
 		return nil
 	}
-	list, err := d.pins.former()
+	list, err := d.pins.setAside()
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, dir := range list {
-		errs = append(errs, os.RemoveAll(dir))
+		errs = append(errs, d.pins.remove(dir))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("remove the maps that were taken over: %w", err)

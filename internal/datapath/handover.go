@@ -80,9 +80,9 @@ func runSyscall[T any](prog *ebpf.Program, args *T) error {
 	return err
 }
 
-// ReadRecords passes every record to fn that is in the ring and was not read yet, and returns how many. The record is only
-// valid during the call. It does not wait for more. Without a folder of pins the ring has room for others then, else when
-// they are released.
+// ReadRecords passes every record to fn that is in the ring and was not read yet, and returns how many, with those that the
+// kernel discarded. The record is only valid during the call. It does not wait for more. Without a folder of pins the ring has
+// room for others then, else when they are released.
 func (d *Datapath) ReadRecords(fn func(*flow.Record)) (int, error) {
 	var rec flow.Record
 	var bad error

@@ -75,7 +75,7 @@ func (n life) end(t *testing.T) {
 func TestLinksOutliveTheProcess(t *testing.T) {
 	for _, modes := range [][]Mode{{tcMode(t), tcMode(t)}, {ModeXDP, tcMode(t)}, {ModeClsact, ModeClsact}} {
 		t.Run(fmt.Sprint(modes), func(t *testing.T) {
-			cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir")}
+			cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(testnet.BPFFS(t), "weir")}
 			out, in := veth(t)
 			before := attached(t, in)
 			g := testnet.NewGenerator(t, out, testnet.Flows{Number: 4})

@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -16,9 +17,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Names in the folder of pins. A generation holds the maps of one layout and size; its name has their hash.
+// Names in the folder of pins. A generation holds the maps of one layout and size; its name has their hash. One that is set
+// aside is of another layout or size, and events are made of it. What is unfinished is being made or removed.
 const (
 	generationPrefix = "maps-"
+	asidePrefix      = "aside-"
 	unfinished       = "unfinished"
 	linksFolder      = "links"
 )
@@ -66,6 +69,9 @@ func openPins(dir string) (*pins, error) {
 	}
 	if err := os.Mkdir(filepath.Join(dir, linksFolder), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, errors.Join(fmt.Errorf("make the folder of links: %w", err), lock.Close())
+	}
+	if err := os.RemoveAll(filepath.Join(dir, unfinished)); err != nil {
+		return nil, errors.Join(fmt.Errorf("remove what another process left unfinished: %w", err), lock.Close())
 	}
 	return &pins{dir: dir, lock: lock, claimed: map[string]bool{}}, nil
 }
@@ -125,9 +131,6 @@ func closeMaps(list map[string]*ebpf.Map) {
 // keep pins the maps, all or none: the folder gets its name when it is complete.
 func (p *pins) keep(maps map[string]*ebpf.Map) error {
 	dir := filepath.Join(p.dir, unfinished)
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("remove what an unfinished start left: %w", err)
-	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("make the folder of pinned maps: %w", err)
 	}
@@ -147,8 +150,9 @@ func (p *pins) keep(maps map[string]*ebpf.Map) error {
 	return nil
 }
 
-// former lists the folders of other generations.
-func (p *pins) former() ([]string, error) {
+// setAside lists the folders of other generations, under a name by which no process will go on with them: it would hand over
+// again what events were made of already.
+func (p *pins) setAside() ([]string, error) {
 	entries, err := os.ReadDir(p.dir)
 	if err != nil {
 		return nil, fmt.Errorf("list the pins: %w", err)
@@ -156,9 +160,25 @@ func (p *pins) former() ([]string, error) {
 	var list []string
 	for _, e := range entries {
 		path := filepath.Join(p.dir, e.Name())
-		if strings.HasPrefix(e.Name(), generationPrefix) && path != p.generation {
+		switch {
+		case strings.HasPrefix(e.Name(), asidePrefix):
 			list = append(list, path)
+		case strings.HasPrefix(e.Name(), generationPrefix) && path != p.generation:
+			aside := filepath.Join(p.dir, asidePrefix+rand.Text())
+			if err := os.Rename(path, aside); err != nil {
+				return nil, fmt.Errorf("set the maps of another layout or size aside: %w", err)
+			}
+			list = append(list, aside)
 		}
 	}
 	return list, nil
+}
+
+// remove removes the folder of a generation, for other processes at once.
+func (p *pins) remove(generation string) error {
+	dir := filepath.Join(p.dir, unfinished)
+	if err := os.Rename(generation, dir); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
 }

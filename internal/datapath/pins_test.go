@@ -9,34 +9,17 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 
 	"weir/internal/flow"
 	"weir/internal/testnet"
 )
 
-// bpfFS mounts a BPF file system until the test ends.
-func bpfFS(t *testing.T) string {
-	t.Helper()
-	testnet.NeedRoot(t)
-	dir := t.TempDir()
-	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 // TestRecordsStayUntilReleased has three processes, one after the other, on one folder of pins. What the first read and did not
 // release, the second reads again, under the same IDs.
 func TestRecordsStayUntilReleased(t *testing.T) {
-	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir")}
+	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(testnet.BPFFS(t), "weir")}
 	read := func(k kernel) (ids []flow.EventID) {
 		t.Helper()
 		if _, err := k.ReadRecords(func(r *flow.Record) { ids = append(ids, r.ID) }); err != nil {
@@ -85,7 +68,7 @@ func TestRecordsStayUntilReleased(t *testing.T) {
 
 // TestRingGoesRound reads more than a ring holds, in portions.
 func TestRingGoesRound(t *testing.T) {
-	k := newKernelWith(t, Config{MaxFlows: 65536, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir")})
+	k := newKernelWith(t, Config{MaxFlows: 65536, Sampling: 1, PinDir: filepath.Join(testnet.BPFFS(t), "weir")})
 	out, in := veth(t)
 	k.attach(t, in, IngressXDP)
 	const flows, rounds = 32768, 3 // the ring holds 52,000
@@ -111,9 +94,48 @@ func TestRingGoesRound(t *testing.T) {
 	}
 }
 
+// TestNothingToTell has more entries go idle than the ring holds, right after all that they counted was handed over. Their records
+// are thrown away, and must not fill the ring for good.
+func TestNothingToTell(t *testing.T) {
+	for name, dir := range map[string]string{"pinned": filepath.Join(testnet.BPFFS(t), "weir"), "not pinned": ""} {
+		t.Run(name, func(t *testing.T) {
+			const flows = 1 << 17
+			k := newKernelWith(t, Config{MaxFlows: 2 * flows, Sampling: 1, PinDir: dir})
+			out, in := veth(t)
+			k.attach(t, in, IngressXDP)
+			testnet.NewGenerator(t, out, testnet.Flows{Number: flows}).Send(t, flows)
+			var last flow.EventID
+			for total, whole := 0, false; !whole; {
+				last.Sequence |= 1
+				k.Release(last)
+				var err error
+				if _, whole, err = k.Sweep(now(), flow.Limits{TCPIdle: time.Hour, OtherIdle: time.Hour, Active: 1}); err != nil {
+					t.Fatal(err)
+				}
+				n, err := k.ReadRecords(func(r *flow.Record) { last = r.ID })
+				if total += n; err != nil || n == 0 || whole && total != flows {
+					t.Fatalf("%d records, %d in all, %v", n, total, err)
+				}
+			}
+			// The last ones are not released yet: those that are thrown away come behind them.
+			if _, whole, err := k.SweepOut(); whole || err != nil {
+				t.Fatal(whole, err)
+			}
+			if _, err := k.ReadRecords(func(*flow.Record) { t.Error("a record") }); err != nil {
+				t.Fatal(err)
+			}
+			last.Sequence |= 1
+			k.Release(last)
+			if records, left := k.records(t, k.SweepOut); len(records) != 0 || left.Flows != 0 {
+				t.Errorf("%d records, %d flows left, want none", len(records), left.Flows)
+			}
+		})
+	}
+}
+
 // TestAdopt goes on where another process ended: entries, ledger and zones.
 func TestAdopt(t *testing.T) {
-	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir"), Decap: allTunnels()}
+	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(testnet.BPFFS(t), "weir"), Decap: allTunnels()}
 	frame := vxlan("10.0.0.1:1", "10.0.0.2:4789", innerTCP).Bytes()
 	for range 3 {
 		d, err := Load(cfg)
@@ -156,7 +178,7 @@ func TestZonesRecovered(t *testing.T) {
 
 // TestPinsHaveOneOwner until it ends, however it ends.
 func TestPinsHaveOneOwner(t *testing.T) {
-	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir")}
+	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(testnet.BPFFS(t), "weir")}
 	first, err := Load(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +201,7 @@ func TestNoBPFFileSystem(t *testing.T) {
 
 // TestInherit takes over what is in maps of another size: entries, and records that nobody made events of.
 func TestInherit(t *testing.T) {
-	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir"), Decap: allTunnels()}
+	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(testnet.BPFFS(t), "weir"), Decap: allTunnels()}
 	old, err := Load(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -237,6 +259,45 @@ func TestInherit(t *testing.T) {
 	k.checkPins(t)
 }
 
+// TestInheritedOnce has a process go back to the maps that another one was taking over when it was killed.
+func TestInheritedOnce(t *testing.T) {
+	dir := filepath.Join(testnet.BPFFS(t), "weir")
+	small, large := Config{MaxFlows: 1024, Sampling: 1, PinDir: dir}, Config{MaxFlows: 2048, Sampling: 1, PinDir: dir}
+	inherited := func(k kernel) (ids []flow.EventID) {
+		t.Helper()
+		if err := k.Inherit(func(r *flow.Record) { ids = append(ids, r.ID) }); err != nil {
+			t.Fatal(err)
+		}
+		return ids
+	}
+	var first []flow.EventID
+	for _, cfg := range []Config{small, large} {
+		d, err := Load(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := kernel{d}
+		first = inherited(k)
+		if cfg.MaxFlows == small.MaxFlows {
+			k.run(t, kernelProgTcIngress, udp4.Bytes(), nil)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k := newKernelWith(t, small)
+	if records, _ := k.records(t, k.SweepOut); len(records) != 0 {
+		t.Errorf("%d records of an entry that there are events of", len(records))
+	}
+	if again := inherited(k); len(first) != 1 || !slices.Equal(first, again) {
+		t.Errorf("inherited %v, and then %v", first, again)
+	}
+	if err := k.DropFormer(); err != nil {
+		t.Fatal(err)
+	}
+	k.checkPins(t)
+}
+
 // checkPins wants the folder of pins to hold the links and the maps of this process, and nothing else.
 func (k kernel) checkPins(t *testing.T) {
 	t.Helper()
@@ -255,7 +316,7 @@ func (k kernel) checkPins(t *testing.T) {
 
 // TestUnfinishedPins of a process that was killed at its start are in nobody's way.
 func TestUnfinishedPins(t *testing.T) {
-	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir")}
+	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(testnet.BPFFS(t), "weir")}
 	if err := os.MkdirAll(filepath.Join(cfg.PinDir, unfinished), 0o700); err != nil {
 		t.Fatal(err)
 	}

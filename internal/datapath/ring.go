@@ -27,7 +27,7 @@ type ring struct {
 	consumed  *uintptr // an unsigned long, as the kernel has it
 	produced  *uintptr
 	mask      uintptr
-	next      uintptr // position of the first sample that was not read
+	next      atomic.Uintptr // position of the first sample that was not read
 }
 
 func newRing(m *ebpf.Map) (*ring, error) {
@@ -46,38 +46,52 @@ func newRing(m *ebpf.Map) (*ring, error) {
 		produced: (*uintptr)(unsafe.Pointer(unsafe.SliceData(rest))),
 		mask:     uintptr(size - 1),
 	}
-	r.next = atomic.LoadUintptr(r.consumed)
+	r.next.Store(atomic.LoadUintptr(r.consumed))
 	return r, nil
 }
 
-// read passes every sample to fn that is whole and was not read yet, with its position, and returns how many there were. The
-// kernel can reuse a sample's memory once it is consumed.
+// read passes every sample to fn that is whole and was not read yet, with its position, and returns how many there were, with
+// those that the kernel discarded. The kernel can reuse a sample's memory once it is consumed.
 func (r *ring) read(fn func(position uintptr, sample []byte)) (n int) {
-	for r.next < atomic.LoadUintptr(r.produced) {
-		at := r.next & r.mask
-		header := atomic.LoadUint32((*uint32)(unsafe.Pointer(&r.data[at])))
+	next := r.next.Load()
+	for ; next < atomic.LoadUintptr(r.produced); n++ {
+		header := r.header(next)
 		if header&ringBusy != 0 {
-			return n
+			break
 		}
 		size := uintptr(header &^ (ringBusy | ringDiscard))
 		if header&ringDiscard == 0 {
-			fn(r.next, r.data[at+ringHeader:][:size])
-			n++
+			at := next & r.mask
+			fn(next, r.data[at+ringHeader:][:size])
 		}
-		r.next += sampleLen(size)
+		next += sampleLen(size)
 	}
+	r.next.Store(next)
+	r.consume(0) // what was discarded, if nothing is before it
 	return n
 }
 
-// consume gives the kernel the room of all samples before a position. It never goes back.
+func (r *ring) header(position uintptr) uint32 {
+	return atomic.LoadUint32((*uint32)(unsafe.Pointer(&r.data[position&r.mask])))
+}
+
+// consume gives the kernel the room of all samples before a position, and of those behind it that were read and had been
+// discarded: nobody will ask for their room. It never goes back, and may run beside read and itself.
 func (r *ring) consume(position uintptr) {
-	if position > atomic.LoadUintptr(r.consumed) {
-		atomic.StoreUintptr(r.consumed, position)
+	for {
+		consumed := atomic.LoadUintptr(r.consumed)
+		to, next := max(position, consumed), r.next.Load()
+		for to < next && r.header(to)&ringDiscard != 0 {
+			to += sampleLen(uintptr(r.header(to) &^ (ringBusy | ringDiscard)))
+		}
+		if to == consumed || atomic.CompareAndSwapUintptr(r.consumed, consumed, to) {
+			return
+		}
 	}
 }
 
 // consumeAll gives the kernel the room of everything that was read.
-func (r *ring) consumeAll() { r.consume(r.next) }
+func (r *ring) consumeAll() { r.consume(r.next.Load()) }
 
 // sampleLen is the room that a sample takes.
 func sampleLen(size uintptr) uintptr { return (size + ringHeader + 7) &^ 7 }

@@ -116,16 +116,30 @@ func launchBy(t testing.TB, namespace *testnet.Namespace, cmd *exec.Cmd, setting
 func start(t testing.TB, namespace *testnet.Namespace, settings ...string) *agent {
 	t.Helper()
 	a := launch(t, namespace, settings...)
+	a.ready(t)
+	return a
+}
+
+// ready waits until weir is.
+func (a *agent) ready(t testing.TB) {
+	t.Helper()
 	testnet.Eventually(t, "weir is ready", func() bool {
-		select {
-		case <-a.ended:
+		if a.over() {
 			t.Fatalf("weir ended: %v\n%s", a.err, a.stderr.String())
-		default:
 		}
 		status, _, err := a.get("/readyz")
 		return err == nil && status == http.StatusOK
 	})
-	return a
+}
+
+// over says whether weir has ended.
+func (a *agent) over() bool {
+	select {
+	case <-a.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 // get reads from weir's own server.

@@ -230,6 +230,16 @@ func TestNetworkNamespaces(t *testing.T) {
 	}
 }
 
+const nobodyID = 65534
+
+// nobody runs a process as nobody, with the three capabilities that weir needs.
+func nobody() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{
+		Credential:  &syscall.Credential{Uid: nobodyID, Gid: nobodyID},
+		AmbientCaps: []uintptr{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_PERFMON},
+	}
+}
+
 // TestNamespaceFailures end the start with an error that says why.
 func TestNamespaceFailures(t *testing.T) {
 	p := newPair(t)
@@ -238,10 +248,7 @@ func TestNamespaceFailures(t *testing.T) {
 	checkFailure(t, a, 1, []string{`network namespace "/run/netns/nonesuch": no such file or directory`})
 
 	cmd := exec.Command(binary)
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Credential:  &syscall.Credential{Uid: 65534, Gid: 65534}, // nobody, with what else weir needs
-		AmbientCaps: []uintptr{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_PERFMON},
-	}
+	cmd.SysProcAttr = nobody()
 	a = launchBy(t, p.server, cmd, "AGENT_INTERFACE=server", "AGENT_NETNS="+t.TempDir()+"/*")
 	a.wait(t, 20*time.Second)
 	checkFailure(t, a, 1, []string{"AGENT_NETNS", "not permitted, for lack of CAP_SYS_ADMIN"})

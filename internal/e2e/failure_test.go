@@ -107,7 +107,7 @@ func checkFailure(t *testing.T, a *agent, code int, says []string) {
 func TestNotPermitted(t *testing.T) {
 	p := newPair(t)
 	cmd := exec.Command(binary)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}} // nobody
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobodyID, Gid: nobodyID}}
 	a := launchBy(t, p.server, cmd, "AGENT_INTERFACE=server")
 	a.wait(t, 20*time.Second)
 	checkFailure(t, a, 1, []string{"CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"})
