@@ -237,9 +237,6 @@ func (s *httpSink) judge(format Format, response *http.Response, beginning []byt
 		return &refusedError{err: err, reason: reasonOf(code)}
 	}
 	after := parseRetryAfter(response.Header.Get("Retry-After"), time.Now())
-	if cause == causeUnauthorized {
-		after = max(after, unauthorizedWait)
-	}
 	return &retryableError{err: err, after: after, cause: cause}
 }
 

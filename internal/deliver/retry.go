@@ -48,6 +48,14 @@ const (
 	unauthorizedWait = 15 * time.Second // for somebody to put a new token in its file
 )
 
+// rest is how long a cause is likely to last.
+func (c retryCause) rest() time.Duration {
+	if c == causeUnauthorized {
+		return unauthorizedWait
+	}
+	return 0
+}
+
 // backoff spaces the tries of a sink that fails: exponential with full jitter, a random time between none and a ceiling
 // that doubles, so that many senders do not come back in step
 // (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
