@@ -232,39 +232,43 @@ func (s *httpSink) judge(format Format, response *http.Response, beginning []byt
 		return errArrayRefused
 	}
 	err := fmt.Errorf("the Brain answered %d %s: %s", code, http.StatusText(code), strconv.Quote(string(beginning)))
-	cause, again := causeOf(code)
-	if !again {
-		return &refusedError{err: err, reason: reasonOf(code)}
+	if reason, refused := refusal(code); refused {
+		return &refusedError{err: err, reason: reason}
 	}
 	after := parseRetryAfter(response.Header.Get("Retry-After"), time.Now())
-	return &retryableError{err: err, after: after, cause: cause}
+	return &retryableError{err: err, after: after, cause: causeOf(code)}
 }
 
-// causeOf tells the statuses that a later try may change (RFC 9110 section 15.5.9, RFC 6585 section 4, RFC 9110 section
-// 15.6) from those that stand. 500 is among them: it is the Brain's answer while its database is locked; and 401 and
-// 403, which say nothing against the events.
-func causeOf(code int) (cause retryCause, again bool) {
-	switch {
-	case code == http.StatusRequestTimeout:
-		return causeTimeout, true
-	case code == http.StatusTooManyRequests:
-		return causeThrottled, true
-	case code == http.StatusUnauthorized, code == http.StatusForbidden:
-		return causeUnauthorized, true
-	case code/100 == 5:
-		return causeServerError, true
+// refusal tells the statuses that speak of the body that was sent, and stand (RFC 9110 sections 15.5.1, 15.5.14, 15.5.16
+// and 15.5.21). All others speak of the Brain, of the way to it, or of who asks, which may change.
+func refusal(code int) (reason dropReason, refused bool) {
+	switch code {
+	case http.StatusRequestEntityTooLarge:
+		return reasonTooLarge, true
+	case http.StatusBadRequest, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
+		return reasonRejected, true
 	default:
 		return 0, false
 	}
 }
 
-func reasonOf(code int) dropReason {
-	switch {
-	case code == http.StatusRequestEntityTooLarge:
-		return reasonTooLarge
-	case code/100 == 3:
-		return reasonRedirect
+// causeOf says why what got a status is sent again. 500 is the Brain's answer while its database is locked, 404 a proxy's
+// while the Brain is deployed anew.
+func causeOf(code int) retryCause {
+	switch code {
+	case http.StatusRequestTimeout:
+		return causeTimeout
+	case http.StatusTooManyRequests, http.StatusTooEarly:
+		return causeThrottled
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
+		return causeUnauthorized
+	}
+	switch code / 100 {
+	case 3:
+		return causeRedirect
+	case 5:
+		return causeServerError
 	default:
-		return reasonRejected
+		return causeStatus
 	}
 }
