@@ -280,18 +280,23 @@ func TestF08TokenIsReadAgain(t *testing.T) {
 
 // Redirects, and bodies that do not end, have tests of their own.
 func TestF09WebPageIsNoAnswer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, testbrain.Options{Answer: func(request *testbrain.Request) *testbrain.Answer {
-			if request.Number <= 3 {
-				return &testbrain.Answer{Status: 200, Header: http.Header{"Content-Type": {"text/html; charset=utf-8"}}, Body: "<html>log in</html>"}
-			}
-			return nil
-		}}, nil)
-		r.add(10)
-		time.Sleep(time.Minute)
-		r.wantAll(t, 0)
-		r.finish(t)
-	})
+	for _, media := range []string{"text/html", "Text/HTML; charset=utf-8", "text/html; =", "application/xhtml+xml"} {
+		t.Run(media, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, testbrain.Options{Answer: func(request *testbrain.Request) *testbrain.Answer {
+					if request.Number <= 3 {
+						return &testbrain.Answer{Status: 200, Header: http.Header{"Content-Type": {media}}, Body: "<html>log in</html>"}
+					}
+					return nil
+				}}, nil)
+				r.add(10)
+				time.Sleep(time.Minute)
+				r.wantAll(t, 0)
+				r.finish(t)
+				wantBooks(t, r.Deliverer, books{delivered: 10, batchDelivered: 1, retryServer: 3})
+			})
+		})
+	}
 }
 
 // A Brain that is elsewhere, deployed anew or behind a login has said nothing about the events.

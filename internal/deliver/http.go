@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"net/url"
@@ -230,7 +231,7 @@ func retryable(err error, secrets secrets) error {
 // judge says what an answer means for what was sent in a format.
 func (s *httpSink) judge(format Format, a *answer, secrets secrets) error {
 	code := a.StatusCode
-	if code/100 == 2 && strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") {
+	if code/100 == 2 && isPage(a.Header) {
 		// The page of a proxy or of a network's login: whoever it is from has not stored the events.
 		return &retryableError{err: errors.New("the Brain answered with a web page"), cause: causeServerError}
 	}
@@ -252,6 +253,12 @@ func (s *httpSink) judge(format Format, a *answer, secrets secrets) error {
 	}
 	after := parseRetryAfter(a.Header.Get("Retry-After"), time.Now())
 	return &retryableError{err: err, after: after, cause: causeOf(code)}
+}
+
+// isPage says that an answer is for people to read.
+func isPage(h http.Header) bool {
+	media, _, _ := mime.ParseMediaType(h.Get("Content-Type")) // it is known even if a parameter is malformed
+	return media == "text/html" || media == "application/xhtml+xml"
 }
 
 // refusal tells the statuses that speak of the body that was sent, and stand (RFC 9110 sections 15.5.1, 15.5.14, 15.5.16
