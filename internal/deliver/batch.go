@@ -29,11 +29,17 @@ type flight struct {
 	left       int       // the events in them
 	delivered  int       // the events that were accepted; the others outside unsettled were dropped
 	unitEvents int       // events that may be sent at once; 0: all
+
+	backoff backoff   // of its own failures
+	due     time.Time // not to be tried again before
 }
 
 func newFlight(b *Batch, sealed time.Time) *flight {
 	return &flight{Batch: b, sealed: sealed, unsettled: b.Lines, left: b.Events}
 }
+
+// whole says that all of the batch is in memory and open, as in its record.
+func (f *flight) whole() bool { return f.Batch != nil && f.left == f.Events }
 
 // unit returns what is to be sent next: all that is open, or as much as may be sent at once. A part has a key of its own,
 // which says where in the batch it is, so it is the same in a later life of the agent.

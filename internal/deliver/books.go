@@ -35,9 +35,7 @@ func (q *queue) read(f *flight) bool {
 	case err != nil, f.seq <= q.evicted:
 		return false
 	}
-	seq := f.seq
-	*f = *newFlight(b, sealed)
-	f.seq = seq
+	f.Batch, f.sealed, f.unsettled, f.left = b, sealed, b.Lines, b.Events
 	q.bytes += int64(len(b.Lines))
 	q.events += b.Events
 	q.copies += b.Events
@@ -57,7 +55,6 @@ func (q *queue) accept(f *flight, u *Batch) {
 	defer q.mu.Unlock()
 	f.delivered += u.Events
 	q.accepted = time.Now()
-	q.failed = nil
 	q.metrics.delivered.Add(float64(u.Events))
 	q.metrics.lastSuccess.SetToCurrentTime()
 	q.settle(f, u)
@@ -95,18 +92,19 @@ func (q *queue) settle(f *flight, u *Batch) {
 	q.disk.spool.Ack(f.seq)
 }
 
-// release takes back what next gave out.
-func (q *queue) release(f *flight, err error) {
+// release takes back what next gave out, and keeps what is left of it for another try, not before after.
+func (q *queue) release(f *flight, err error, after time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	delete(q.inFlight, f)
 	if err != nil {
 		q.presumed = time.Time{}
+		q.again = true // the next is one that has not failed
 		q.room.Broadcast()
 	}
 	if f.left > 0 {
-		q.tried.push(f)
-		q.failed = f
+		f.due = time.Now().Add(f.backoff.next(after))
+		q.tried.insert(f)
 	}
 }
 

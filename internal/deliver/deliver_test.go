@@ -348,7 +348,7 @@ func TestMetricsShowFromTheStart(t *testing.T) {
 		"weir_delivered_events_total", "weir_dropped_events_total", "weir_batches_total", "weir_delivery_retries_total",
 		"weir_delivery_request_duration_seconds", "weir_delivery_queue_bytes", "weir_delivery_queue_events",
 		"weir_delivery_last_success_timestamp_seconds", "weir_recovered_events_total", "weir_quarantined_events_total")
-	if want := 1 + 8 + 3 + 7 + 1 + 1 + 1 + 1 + 1 + 1; err != nil || series != want {
+	if want := 1 + 7 + 3 + 9 + 1 + 1 + 1 + 1 + 1 + 1; err != nil || series != want {
 		t.Errorf("%d series (%v), want %d", series, err, want)
 	}
 	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {

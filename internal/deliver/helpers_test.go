@@ -128,9 +128,10 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // books is what the metrics say. Fields that are left out are 0.
 type books struct {
 	delivered, held, recovered, quarantined                                                     int
-	queueFull, spoolFull, expired, unreadable, shutdown, rejected, tooLarge, redirect           int // dropped
+	queueFull, spoolFull, expired, unreadable, shutdown, rejected, tooLarge                     int // dropped
 	batchDelivered, batchPartial, batchDropped                                                  int
 	retryConnection, retryTimeout, retryThrottled, retryServer, retryAuth, retryLarge, retryWrt int
+	retryRedirect, retryStatus                                                                  int
 }
 
 func readBooks(d *Deliverer) books {
@@ -142,20 +143,20 @@ func readBooks(d *Deliverer) books {
 		queueFull: value(m.dropped[reasonQueueFull]), spoolFull: value(m.dropped[reasonSpoolFull]),
 		expired: value(m.dropped[reasonExpired]), unreadable: value(m.dropped[reasonUnreadable]),
 		shutdown: value(m.dropped[reasonShutdown]), rejected: value(m.dropped[reasonRejected]),
-		tooLarge: value(m.dropped[reasonTooLarge]), redirect: value(m.dropped[reasonRedirect]),
+		tooLarge:       value(m.dropped[reasonTooLarge]),
 		batchDelivered: value(m.batches[outcomeDelivered]), batchPartial: value(m.batches[outcomePartial]),
 		batchDropped:    value(m.batches[outcomeDropped]),
 		retryConnection: value(m.retries[causeConnection]), retryTimeout: value(m.retries[causeTimeout]),
 		retryThrottled: value(m.retries[causeThrottled]), retryServer: value(m.retries[causeServerError]),
 		retryAuth: value(m.retries[causeUnauthorized]), retryLarge: value(m.retries[causeTooLarge]),
-		retryWrt: value(m.retries[causeWrite]),
+		retryRedirect: value(m.retries[causeRedirect]), retryStatus: value(m.retries[causeStatus]), retryWrt: value(m.retries[causeWrite]),
 	}
 }
 
 // events returns the number of events that the books account for, less those of an earlier run.
 func (b books) events() int {
 	return b.delivered + b.held + b.queueFull + b.spoolFull + b.expired + b.unreadable + b.shutdown + b.rejected +
-		b.tooLarge + b.redirect - b.recovered
+		b.tooLarge - b.recovered
 }
 
 func wantBooks(t *testing.T, d *Deliverer, want books) {

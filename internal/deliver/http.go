@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"net/url"
@@ -29,6 +30,7 @@ const (
 // httpSink posts batches to the Brain, each over a connection that is kept alive for the next.
 type httpSink struct {
 	url         *url.URL // without user and password
+	password    string   // of the URL
 	header      http.Header
 	timeout     time.Duration
 	connections int
@@ -64,6 +66,7 @@ func newHTTPSink(cfg *Config, u *url.URL, duration prometheus.Observer, log *zap
 	bare := *u
 	bare.User = nil
 	s.url = &bare
+	s.password, _ = u.User.Password()
 	return s, nil
 }
 
@@ -153,33 +156,42 @@ func (s *httpSink) send(ctx context.Context, b *Batch) error {
 	token, transport := s.connect()
 	to := s.url
 	for hops := 0; ; hops++ {
-		response, beginning, err := s.post(transport, s.request(ctx, to, b.ID, token, body))
+		request := s.request(ctx, to, b.ID, token, body)
+		answer, err := s.post(transport, request)
 		if err != nil {
 			transport.CloseIdleConnections() // the Brain may have moved to another address
-			return retryable(err)
+			return retryable(err, s.secrets(request))
 		}
-		next := redirected(to, response)
+		next := redirected(to, answer.Response)
 		if next == nil || hops == maxRedirects {
-			return s.judge(format, response, beginning)
+			return s.judge(format, answer, s.secrets(request))
 		}
 		to = next
 	}
 }
 
-// post makes one request and returns the answer, closed, and its beginning. It uses the transport and no client, so no
-// error repeats the URL.
-func (s *httpSink) post(transport *http.Transport, r *http.Request) (*http.Response, []byte, error) {
+// answer is an answer that is closed.
+type answer struct {
+	*http.Response
+	beginning string // of its body
+	cut       bool   // there may be more of it
+}
+
+// post makes one request. It uses the transport and no client, so no error repeats the URL.
+func (s *httpSink) post(transport *http.Transport, r *http.Request) (*answer, error) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	start := time.Now()
 	response, err := transport.RoundTrip(r.WithContext(ctx))
 	s.duration.Observe(time.Since(start).Seconds())
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer response.Body.Close()
 	defer time.AfterFunc(maxDrainTime, cancel).Stop()
-	return response, readAnswer(response.Body), nil
+	// The answer's status has been read: whether the rest comes does not matter.
+	beginning, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	return &answer{response, string(beginning), err != nil || len(beginning) == maxAnswer}, nil
 }
 
 func (s *httpSink) request(ctx context.Context, to *url.URL, key, token string, body []byte) *http.Request {
@@ -196,28 +208,30 @@ func (s *httpSink) request(ctx context.Context, to *url.URL, key, token string, 
 	return r.WithContext(ctx)
 }
 
-func retryable(err error) error {
+// secrets returns what a request carries that is nobody's business: credentials, and what of the URL may be a key.
+func (s *httpSink) secrets(r *http.Request) secrets {
+	_, credentials, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	plain := []string{credentials, s.password, s.url.RawQuery, strings.Trim(s.url.Path, "/")}
+	for _, values := range s.url.Query() {
+		plain = append(plain, values...)
+	}
+	return newSecrets(plain...)
+}
+
+// retryable makes an error of a request that got no answer. An answer that is none is quoted in err, so only err's text
+// is kept, without secrets.
+func retryable(err error, secrets secrets) error {
 	cause := causeConnection
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		cause = causeTimeout
 	}
-	return &retryableError{err: fmt.Errorf("post to the Brain: %w", err), cause: cause}
-}
-
-// readAnswer reads a bounded part of an answer and returns its beginning. The answer's status has been read: whether
-// the rest comes does not matter.
-func readAnswer(body io.Reader) []byte {
-	beginning, err := io.ReadAll(io.LimitReader(body, shownAnswer))
-	if err == nil {
-		_, _ = io.CopyN(io.Discard, body, maxAnswer-shownAnswer)
-	}
-	return beginning
+	return &retryableError{err: errors.New("post to the Brain: " + secrets.redact(err.Error(), false)), cause: cause}
 }
 
 // judge says what an answer means for what was sent in a format.
-func (s *httpSink) judge(format Format, response *http.Response, beginning []byte) error {
-	code := response.StatusCode
-	if code/100 == 2 && strings.HasPrefix(response.Header.Get("Content-Type"), "text/html") {
+func (s *httpSink) judge(format Format, a *answer, secrets secrets) error {
+	code := a.StatusCode
+	if code/100 == 2 && isPage(a.Header) {
 		// The page of a proxy or of a network's login: whoever it is from has not stored the events.
 		return &retryableError{err: errors.New("the Brain answered with a web page"), cause: causeServerError}
 	}
@@ -231,43 +245,52 @@ func (s *httpSink) judge(format Format, response *http.Response, beginning []byt
 		s.learn(FormatSingle)
 		return errArrayRefused
 	}
-	err := fmt.Errorf("the Brain answered %d %s: %s", code, http.StatusText(code), strconv.Quote(string(beginning)))
-	cause, again := causeOf(code)
-	if !again {
-		return &refusedError{err: err, reason: reasonOf(code)}
+	shown := secrets.redact(a.beginning, a.cut)
+	shown = shown[:min(len(shown), shownAnswer)]
+	err := fmt.Errorf("the Brain answered %d %s: %s", code, http.StatusText(code), strconv.Quote(shown))
+	if reason, refused := refusal(code); refused {
+		return &refusedError{err: err, reason: reason}
 	}
-	after := parseRetryAfter(response.Header.Get("Retry-After"), time.Now())
-	if cause == causeUnauthorized {
-		after = max(after, unauthorizedWait)
-	}
-	return &retryableError{err: err, after: after, cause: cause}
+	after := parseRetryAfter(a.Header.Get("Retry-After"), time.Now())
+	return &retryableError{err: err, after: after, cause: causeOf(code)}
 }
 
-// causeOf tells the statuses that a later try may change (RFC 9110 section 15.5.9, RFC 6585 section 4, RFC 9110 section
-// 15.6) from those that stand. 500 is among them: it is the Brain's answer while its database is locked; and 401 and
-// 403, which say nothing against the events.
-func causeOf(code int) (cause retryCause, again bool) {
-	switch {
-	case code == http.StatusRequestTimeout:
-		return causeTimeout, true
-	case code == http.StatusTooManyRequests:
-		return causeThrottled, true
-	case code == http.StatusUnauthorized, code == http.StatusForbidden:
-		return causeUnauthorized, true
-	case code/100 == 5:
-		return causeServerError, true
+// isPage says that an answer is for people to read.
+func isPage(h http.Header) bool {
+	media, _, _ := mime.ParseMediaType(h.Get("Content-Type")) // it is known even if a parameter is malformed
+	return media == "text/html" || media == "application/xhtml+xml"
+}
+
+// refusal tells the statuses that speak of the body that was sent, and stand (RFC 9110 sections 15.5.1, 15.5.14, 15.5.16
+// and 15.5.21). All others speak of the Brain, of the way to it, or of who asks, which may change.
+func refusal(code int) (reason dropReason, refused bool) {
+	switch code {
+	case http.StatusRequestEntityTooLarge:
+		return reasonTooLarge, true
+	case http.StatusBadRequest, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
+		return reasonRejected, true
 	default:
 		return 0, false
 	}
 }
 
-func reasonOf(code int) dropReason {
-	switch {
-	case code == http.StatusRequestEntityTooLarge:
-		return reasonTooLarge
-	case code/100 == 3:
-		return reasonRedirect
+// causeOf says why what got a status is sent again. 500 is the Brain's answer while its database is locked, 404 a proxy's
+// while the Brain is deployed anew.
+func causeOf(code int) retryCause {
+	switch code {
+	case http.StatusRequestTimeout:
+		return causeTimeout
+	case http.StatusTooManyRequests, http.StatusTooEarly:
+		return causeThrottled
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
+		return causeUnauthorized
+	}
+	switch code / 100 {
+	case 3:
+		return causeRedirect
+	case 5:
+		return causeServerError
 	default:
-		return reasonRejected
+		return causeStatus
 	}
 }

@@ -2,12 +2,17 @@ package deliver
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"html"
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -124,11 +129,13 @@ func TestStatuses(t *testing.T) {
 		200: {delivered: 10, batchDelivered: 1},
 		201: {delivered: 10, batchDelivered: 1},
 		204: {delivered: 10, batchDelivered: 1},
-		301: {redirect: 10, batchDropped: 1},
-		304: {redirect: 10, batchDropped: 1},
+		301: {delivered: 10, batchDelivered: 1, retryRedirect: 1},
+		304: {delivered: 10, batchDelivered: 1, retryRedirect: 1},
 		400: {rejected: 10, batchDropped: 1},
-		404: {rejected: 10, batchDropped: 1},
+		404: {delivered: 10, batchDelivered: 1, retryStatus: 1},
+		415: {rejected: 10, batchDropped: 1},
 		422: {rejected: 10, batchDropped: 1},
+		407: {delivered: 10, batchDelivered: 1, retryAuth: 1},
 		408: {delivered: 10, batchDelivered: 1, retryTimeout: 1},
 		429: {delivered: 10, batchDelivered: 1, retryThrottled: 1},
 		500: {delivered: 10, batchDelivered: 1, retryServer: 1},
@@ -152,7 +159,7 @@ func TestStatuses(t *testing.T) {
 		if got := readBooks(d); got != want {
 			t.Errorf("status %d:\n got %+v\nwant %+v", status, got, want)
 		}
-		retried := want.retryTimeout+want.retryThrottled+want.retryServer == 1
+		retried := want.delivered > 0 && status/100 != 2
 		if n := len(b.requests); (n == 2) != retried || n > 2 {
 			t.Errorf("status %d: %d requests", status, n)
 		}
@@ -311,10 +318,74 @@ func TestSecretsStayOutOfLogs(t *testing.T) {
 	}
 }
 
+// An answer that repeats what was sent, whole or in part, shows none of the secrets in it: on a status as on a fault.
+func TestEchoedSecretsAreNotShown(t *testing.T) {
+	const token, password, key, hook = "s3cr3t+tok/en==", `p"ss<w&rd`, "k3y-of-query", "hook5-path"
+	tokenPath := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(tokenPath, []byte(token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	basic := base64.StdEncoding.EncodeToString([]byte("me:" + password))
+	everything := strings.Join([]string{
+		key, token, password, hook, basic, url.QueryEscape(token), url.QueryEscape(password), html.EscapeString(password),
+		strconv.Quote(password), base64.StdEncoding.EncodeToString([]byte(token)),
+	}, "\n")
+	answers := map[string]string{
+		"all":        everything,
+		"at the cut": strings.Repeat("x", shownAnswer-5) + everything,
+		"often":      strings.Repeat(token+password+basic, maxAnswer/10),
+		"no answer":  "",
+	}
+	for name, body := range answers {
+		for _, withToken := range []bool{true, false} {
+			t.Run(fmt.Sprint(name, withToken), func(t *testing.T) {
+				b := newBrain(t)
+				b.answer = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+					if body != "" {
+						w.WriteHeader(http.StatusInternalServerError)
+						fmt.Fprint(w, body)
+						return true
+					}
+					conn, _, err := http.NewResponseController(w).Hijack()
+					b.note(err)
+					fmt.Fprintf(conn, "HTTP/1.1 %s\r\n\r\n", strings.Fields(r.Header.Get("Authorization"))[1])
+					b.note(conn.Close())
+					return true
+				}
+				cfg := toBrain(b)
+				cfg.URL.User, cfg.URL.RawQuery, cfg.URL.Path = url.UserPassword("me", password), "key="+key, "/"+hook
+				if withToken {
+					cfg.Credentials.TokenPath = tokenPath
+				}
+				d, logs := newTest(t, cfg)
+				r := run(d)
+				addEvents(d, 0, 10)
+				eventually(t, "a failure", func() bool { _, reason := d.Status(); return reason != "delivering" })
+				_, reason := d.Status()
+				r.stop()
+				r.wait(t)
+				shown := fmt.Sprint(reason, logs.All())
+				sent := []string{password[:4], key, hook, basic[:4], html.EscapeString(password)[4:]}
+				if withToken {
+					sent = []string{token[:4], password[:4], key, hook}
+				}
+				for _, secret := range sent {
+					if strings.Contains(shown, secret) {
+						t.Errorf("%s is shown: %s", secret, shown)
+					}
+				}
+				if !strings.Contains(reason, redacted[:5]) {
+					t.Errorf("Status: %s", reason)
+				}
+			})
+		}
+	}
+}
+
 func TestRetryAfterHeader(t *testing.T) {
 	for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
-		response := &http.Response{StatusCode: status, Header: http.Header{"Retry-After": {"120"}}}
-		retry, ok := errors.AsType[*retryableError](new(httpSink).judge(FormatArray, response, nil))
+		a := &answer{Response: &http.Response{StatusCode: status, Header: http.Header{"Retry-After": {"120"}}}}
+		retry, ok := errors.AsType[*retryableError](new(httpSink).judge(FormatArray, a, nil))
 		if !ok || retry.after != 2*time.Minute {
 			t.Errorf("status %d: %+v, want a retry after 2 minutes", status, retry)
 		}

@@ -17,11 +17,10 @@ const (
 	reasonShutdown
 	reasonRejected
 	reasonTooLarge
-	reasonRedirect
 )
 
 var dropReasonNames = []string{
-	"queue_full", "spool_full", "expired", "unreadable", "shutdown", "rejected", "too_large", "redirect",
+	"queue_full", "spool_full", "expired", "unreadable", "shutdown", "rejected", "too_large",
 }
 
 // outcome says what became of the events of a batch.
@@ -44,12 +43,14 @@ const (
 	causeThrottled
 	causeServerError
 	causeUnauthorized
+	causeRedirect
+	causeStatus
 	causeTooLarge
 	causeWrite
 )
 
 var retryCauseNames = []string{
-	"connection", "timeout", "throttled", "server_error", "unauthorized", "too_large", "write",
+	"connection", "timeout", "throttled", "server_error", "unauthorized", "redirect", "status", "too_large", "write",
 }
 
 type metrics struct {

@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -17,7 +18,7 @@ type queue struct {
 	maxBytes int64
 	maxAge   time.Duration // 0: any
 	share    int           // backlog's, of 100 sends while there is live data too
-	rotate   bool          // another batch is sent after one that failed
+	ordered  bool          // a batch that failed comes before all others
 	disk     *disk         // nil without one
 	metrics  *metrics
 	wake     chan struct{} // has a token when next may have a new answer
@@ -27,8 +28,8 @@ type queue struct {
 	live     lane
 	spooled  lane                 // backlog that is on disk too
 	alone    lane                 // backlog that is in memory only
-	tried    lane                 // what failed and will be tried again: two at the most, but for what was in flight together
-	failed   *flight              // the last of tried, if nothing was delivered since it failed
+	tried    lane                 // what failed and will be tried again, the first to be due first; some of it is on disk only
+	again    bool                 // the last of the backlog's sends was of tried, or the last send failed
 	inFlight map[*flight]struct{} // the others' bytes may go, these must stay
 	from, to spool.Seq            // batches on disk only are those unacknowledged records with from < Seq <= to
 	evicted  spool.Seq            // records up to it are on disk no more
@@ -56,7 +57,7 @@ func newQueue(cfg *Config, d *disk) *queue {
 		maxBytes: cfg.QueueMaxBytes,
 		maxAge:   cfg.MaxAge,
 		share:    cfg.BacklogShare,
-		rotate:   cfg.URL != nil, // a line that was torn is to be completed first
+		ordered:  cfg.URL == nil, // a line that was torn is to be completed first
 		disk:     d,
 		wake:     make(chan struct{}, 1),
 		closing:  make(chan struct{}),
@@ -125,22 +126,27 @@ func (q *queue) forget(last spool.Seq, events int) {
 	q.metrics.dropped[reasonSpoolFull].Add(float64(events))
 }
 
-// next takes the batch out that is to be sent now, until release; nil if there is none. It may be on disk only.
-func (q *queue) next() *flight {
+// next takes the batch out that is to be sent now, until release. It may be on disk only. If there is none, next returns
+// how long there will be none, unless wake says otherwise.
+func (q *queue) next() (f *flight, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.age()
-	f := q.choose()
-	if f != nil {
+	if f = q.choose(); f != nil {
 		q.inFlight[f] = struct{}{}
+		return f, 0
 	}
-	return f
+	if f := q.tried.front(); f != nil {
+		return nil, time.Until(f.due)
+	}
+	return nil, math.MaxInt64
 }
 
-// choose prefers what was tried before, as the oldest, but not the one that failed just now if there is any other: what
-// the Brain fails at for a reason of its own does not hold up the rest.
+// choose divides the sends between live batches and the backlog by share. Every other one of the backlog's is of a batch
+// that failed before, and is due, unless the last send failed: however many the Brain fails at for reasons of their own,
+// they do not stop the rest.
 func (q *queue) choose() *flight {
-	if first := q.tried.front(); first != nil && (len(q.tried) > 1 || first != q.failed || !q.rotate) {
+	if q.ordered && len(q.tried) > 0 {
 		return q.tried.pop()
 	}
 	if len(q.live) > 0 {
@@ -149,16 +155,30 @@ func (q *queue) choose() *flight {
 		}
 		q.turn -= 100
 	}
+	q.again = !q.again
+	if q.again {
+		if f := q.dueAgain(); f != nil {
+			return f
+		}
+	}
 	if f := q.oldest(); f != nil {
 		return f
 	}
 	if f := q.live.pop(); f != nil {
 		return f
 	}
+	return q.dueAgain()
+}
+
+// dueAgain takes the batch out of tried that is to be tried next, if it is time. At the end it is: the sender paces it.
+func (q *queue) dueAgain() *flight {
+	if f := q.tried.front(); f == nil || !q.closed && time.Until(f.due) > 0 {
+		return nil
+	}
 	return q.tried.pop()
 }
 
-// oldest takes the oldest of the backlog.
+// oldest takes the oldest of the backlog that was not tried yet.
 func (q *queue) oldest() *flight {
 	if f := q.onDisk(); f != nil {
 		return f

@@ -45,8 +45,18 @@ const (
 	maxBackoff    = 10 * time.Second // a thousand senders try 200 times a second, no more than they send otherwise
 	maxRetryAfter = 5 * time.Minute
 
-	unauthorizedWait = 15 * time.Second // for somebody to put a new token in its file
+	repairWait = 15 * time.Second // for somebody to put a new token in its file, or the Brain back at its address
 )
+
+// rest is how long a cause is likely to last.
+func (c retryCause) rest() time.Duration {
+	switch c {
+	case causeUnauthorized, causeRedirect, causeStatus:
+		return repairWait
+	default:
+		return 0
+	}
+}
 
 // backoff spaces the tries of a sink that fails: exponential with full jitter, a random time between none and a ceiling
 // that doubles, so that many senders do not come back in step

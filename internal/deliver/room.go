@@ -18,8 +18,13 @@ func (q *queue) makeRoom(size int) (evicted int) {
 	return q.evict()
 }
 
-// spill has batches leave memory that are on disk, oldest first.
+// spill has batches leave memory that are on disk, what failed first, then the oldest.
 func (q *queue) spill() {
+	for i := 0; q.bytes > q.maxBytes && i < len(q.tried); i++ {
+		if f := q.tried[i]; f.seq != 0 && f.whole() { // a record does not say how far its batch came
+			q.leaveMemory(f)
+		}
+	}
 	for q.bytes > q.maxBytes && len(q.spooled)+len(q.live) > 0 {
 		f := q.spooled.pop()
 		if f == nil {
@@ -33,9 +38,13 @@ func (q *queue) spill() {
 
 // leaveMemory books a batch as being on disk only.
 func (q *queue) leaveMemory(f *flight) {
+	if f.Batch == nil {
+		return
+	}
 	q.bytes -= int64(len(f.unsettled))
 	q.events -= f.left
 	q.copies -= f.Events
+	f.Batch, f.unsettled, f.left = nil, nil, 0
 }
 
 // awaitRoom waits while memory is full and delivery can be trusted: it accepted something within patience, or it was
@@ -76,14 +85,19 @@ func (q *queue) evict() (events int) {
 
 // victim takes the oldest batch that is in memory only.
 func (q *queue) victim() *flight {
-	for i, f := range q.tried {
-		if f.seq == 0 {
-			q.tried = append(q.tried[:i:i], q.tried[i+1:]...)
-			return f
+	oldest := q.alone.front()
+	for _, f := range q.tried {
+		if f.seq == 0 && (oldest == nil || !oldest.sealed.Before(f.sealed)) {
+			oldest = f
 		}
 	}
-	if f := q.alone.pop(); f != nil {
-		return f
+	switch oldest {
+	case nil:
+		return q.live.pop() // spill left none there that is on disk
+	case q.alone.front():
+		return q.alone.pop()
+	default:
+		q.tried.remove(oldest)
+		return oldest
 	}
-	return q.live.pop() // spill left none there that is on disk
 }

@@ -70,9 +70,11 @@ func (s *sender) launch(ctx context.Context) time.Duration {
 	if wait := time.Until(s.due); wait > 0 {
 		return wait
 	}
+	wait := time.Duration(math.MaxInt64)
 	for s.flying < s.limit() {
-		f := s.queue.next()
+		f, until := s.queue.next()
 		if f == nil {
+			wait = until
 			break
 		}
 		s.flying++
@@ -82,9 +84,9 @@ func (s *sender) launch(ctx context.Context) time.Duration {
 		}(s.round)
 	}
 	if left := time.Until(s.closed.Add(lastCall)); left > 0 { // the stop is looked at again then
-		return left
+		return min(left, wait)
 	}
-	return math.MaxInt64
+	return wait
 }
 
 // limit is how many batches may be on the wire: one, to see if it arrives, while none does.
@@ -113,7 +115,12 @@ func (s *sender) finished() bool {
 // land books a batch's return. It returns an error if there is no more sending.
 func (s *sender) land(ctx context.Context, l landing) error {
 	s.flying--
-	s.queue.release(l.flight, l.err)
+	retry, retried := errors.AsType[*retryableError](l.err)
+	var after time.Duration
+	if retried {
+		after = max(retry.after, retry.cause.rest())
+	}
+	s.queue.release(l.flight, l.err, after)
 	if l.settled {
 		s.proven = true
 		if l.round == s.round {
@@ -123,15 +130,17 @@ func (s *sender) land(ctx context.Context, l landing) error {
 	if l.err == nil || ctx.Err() != nil {
 		return nil
 	}
-	retry, ok := errors.AsType[*retryableError](l.err)
-	if !ok {
+	if !retried {
 		return fmt.Errorf("deliver to %s: %w", s.target, l.err)
 	}
 	s.metrics.retries[retry.cause].Inc()
 	wait := retry.after
 	if l.round == s.round {
 		s.round++
-		wait = s.backoff.next(retry.after)
+		if s.backoff.tries > 0 { // another batch may fare better than the first that failed
+			wait = after
+		}
+		wait = s.backoff.next(wait)
 	}
 	if due := time.Now().Add(wait); due.After(s.due) {
 		s.due = due
@@ -144,7 +153,7 @@ func (s *sender) land(ctx context.Context, l landing) error {
 func (s *sender) clear() {
 	for ; s.flying > 0; s.flying-- {
 		l := <-s.landed
-		s.queue.release(l.flight, l.err)
+		s.queue.release(l.flight, l.err, 0)
 	}
 }
 

@@ -2,13 +2,16 @@ package deliver
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"weir/internal/spool"
 	"weir/internal/testdisk"
@@ -81,21 +84,62 @@ func TestOneProbeWhileFailing(t *testing.T) {
 	})
 }
 
-// What the Brain fails at, for a reason of its own, does not hold up the rest.
-func TestFailingBatchHoldsUpNoOther(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &fakeSink{answer: func(_ context.Context, b *Batch) error {
-			if strings.Contains(string(b.Lines), `"interface":"0"`) {
-				return serverError()
-			}
-			return nil
-		}}
-		d, r, _ := newSpooled(t, s, nil)
-		addEvents(d, 0, 100)
-		time.Sleep(time.Minute)
-		if got := readBooks(d); got.delivered != 90 || got.held != 10 {
-			t.Errorf("books: %+v", got)
+// What the Brain fails at, for reasons of their own, does not hold up the rest, and is delivered when it can be.
+func TestFailingBatchesHoldUpNoOther(t *testing.T) {
+	const batches = 120
+	answers := map[string]func() error{
+		"server error": serverError,
+		"unauthorized": func() error { return &retryableError{err: errors.New("403"), cause: causeUnauthorized} },
+	}
+	for name, answer := range answers {
+		for _, failing := range []int{1, 2, 3, 20} {
+			t.Run(fmt.Sprint(name, failing), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var mended atomic.Bool
+					s := &fakeSink{answer: func(_ context.Context, b *Batch) error {
+						if first, _ := readLines(b.Lines); first[0] < 10*failing && !mended.Load() {
+							return answer()
+						}
+						return nil
+					}}
+					d, r, _ := newSpooled(t, s, func(cfg *Config) { cfg.Concurrency = 2 })
+					addEvents(d, 0, 10*batches)
+					time.Sleep(20 * time.Minute)
+					if got := readBooks(d); got.delivered != 10*(batches-failing) || got.held != 10*failing {
+						t.Errorf("books: %+v", got)
+					}
+					mended.Store(true)
+					time.Sleep(time.Minute)
+					if got := readBooks(d); got.delivered != 10*batches {
+						t.Errorf("books: %+v", got)
+					}
+					d.Close()
+					r.wait(t)
+				})
+			})
 		}
+	}
+}
+
+// In an outage of hours every batch is tried in its turn. Those that were take no memory that others need, and delay
+// nothing afterwards.
+func TestMemoryIsBoundedInALongOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := new(counting)
+		d, r, _ := newSpooled(t, &fakeSink{answer: c.answer}, func(cfg *Config) { cfg.QueueMaxBytes = 100 * eventBytes })
+		for i := range 3600 {
+			addEvents(d, i, i+1)
+			if bytes, _ := d.queue.held(); bytes > 100*eventBytes {
+				t.Fatalf("%d bytes in memory, more than %d", bytes, 100*eventBytes)
+			}
+			time.Sleep(2 * time.Second)
+		}
+		if got := readBooks(d); got.held != 3600 || len(d.queue.tried) < 100 {
+			t.Errorf("books: %+v, %d batches tried", got, len(d.queue.tried))
+		}
+		c.up.Store(true)
+		time.Sleep(maxBackoff)
+		wantBooks(t, d, books{delivered: 3600, batchDelivered: int(testutil.ToFloat64(d.metrics.batches[outcomeDelivered])), retryServer: readBooks(d).retryServer})
 		d.Close()
 		r.wait(t)
 	})

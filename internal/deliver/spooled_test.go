@@ -101,7 +101,7 @@ func TestEvictedBeforeItIsRead(t *testing.T) {
 	}
 	addEvents(d, 0, 100)
 	d.queue.turn = 99 // it is the backlog's
-	f := d.queue.next()
+	f, _ := d.queue.next()
 	if f == nil || f.Batch != nil {
 		t.Fatal("next: want a batch that is on disk only")
 	}
@@ -109,7 +109,7 @@ func TestEvictedBeforeItIsRead(t *testing.T) {
 	if d.queue.load(f) {
 		t.Error("it was read")
 	}
-	d.queue.release(f, nil)
+	d.queue.release(f, nil, 0)
 	if got := readBooks(d); got.events() != 800 || got.spoolFull == 0 {
 		t.Errorf("books: %+v", got)
 	}
