@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"sort"
 	"strings"
 	"testing"
 
@@ -56,6 +57,41 @@ func TestFilter(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestLongestFilters loads the longest programs that each of these terms makes.
+func TestLongestFilters(t *testing.T) {
+	for _, row := range []struct{ term, between string }{
+		{"sctp portrange 1-9", " or "},
+		{"not portrange 1-9 or portrange 1-9", " and "},
+		{"host fd00::9", " or "},
+		{"udp[0:2] = tcp[0:2]", " or "},
+		{"1 << ip[8] = 0", " or "},
+		{"ether[ether[len] : 4] = 1", " and "},
+	} {
+		t.Run(row.term, func(t *testing.T) {
+			newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Filter: compile(t, longest(row.term, row.between))})
+		})
+	}
+}
+
+// longest repeats a term as often as can be compiled.
+func longest(term, between string) string {
+	n := sort.Search(4096, func(n int) bool {
+		_, err := filter.Compile(strings.Repeat(term+between, n) + term)
+		return err != nil
+	})
+	return strings.Repeat(term+between, n-1) + term
+}
+
+// TestFilterTooLong refuses a program that jumps in the kernel would not reach the end of, before the kernel has to.
+func TestFilterTooLong(t *testing.T) {
+	program := append(slices.Repeat([]bpf.Instruction{bpf.LoadMemShift{Off: directMax}}, 4000), bpf.RetConstant{Val: 1})
+	_, err := Load(Config{MaxFlows: 1024, Sampling: 1, Filter: program})
+	want := "the filter is too long: it takes 36004 instructions, more than 32767"
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
 	}
 }
 
