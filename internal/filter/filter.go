@@ -20,14 +20,19 @@ const (
 )
 
 // SyntaxError says what is wrong with an expression, and where: Column is that of the byte, from 1; behind the last one
-// if something is missing there.
+// if something is missing there; 0 if it is all of the expression.
 type SyntaxError struct {
 	Column int
 	Reason string
 }
 
 // Error returns one line.
-func (e *SyntaxError) Error() string { return fmt.Sprintf("at column %d: %s", e.Column, e.Reason) }
+func (e *SyntaxError) Error() string {
+	if e.Column == 0 {
+		return e.Reason
+	}
+	return fmt.Sprintf("at column %d: %s", e.Column, e.Reason)
+}
 
 // Compile returns the program of an expression. It returns 0 for a frame that does not match. Any error is a
 // *SyntaxError.
@@ -46,7 +51,8 @@ func Compile(expression string) ([]bpf.Instruction, error) {
 	}
 	program := generate(condition)
 	if len(program) > maxInstructions {
-		return nil, &SyntaxError{1, fmt.Sprintf("it takes %d instructions, more than %d", len(program), maxInstructions)}
+		return nil, &SyntaxError{0, fmt.Sprintf("the expression takes %d instructions, more than %d: "+
+			"it needs fewer terms, such as nets for hosts and portranges for ports", len(program), maxInstructions)}
 	}
 	return program, nil
 }
