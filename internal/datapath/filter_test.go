@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/net/bpf"
 
 	"weir/internal/filter"
@@ -233,6 +234,38 @@ func TestFilterOnBare(t *testing.T) {
 	both := flow.Counter{Packets: 2, Bytes: 2 * one.Bytes}
 	testnet.Eventually(t, "both are seen", func() bool { return k.ledger(t).Seen["tc_ingress"] == both })
 	checkLedger(t, k.ledger(t), "tc_ingress", both, map[string]flow.Counter{"counted": one, "filtered": one})
+}
+
+// TestFilterBehindOuter filters at a bare interface what has the headers of a tunnel in front of the frame: the network header
+// is 14 bytes on in a test run, which outer_len takes for 16.
+func TestFilterBehindOuter(t *testing.T) {
+	const ethernet, outer = 14, 16
+	none := make(net.HardwareAddr, 6)
+	frame := testnet.UDP("10.0.0.9:1000", "10.9.0.1:53", 100).MACs(none, none).Bytes()
+	behind := slices.Concat(frame[:ethernet], []byte{0xaa, 0xbb}, frame[ethernet:])
+	for _, row := range []struct {
+		filter, fate string
+	}{
+		{exactly(frame, 8, len(frame)-ethernet), "counted"},
+		{"udp src port 1000 and dst net 10.9.0.0/16", "counted"},
+		{"udp src port 1001", "filtered"},
+		{"ether[len + 13] = 0 or ether[len + 13] != 0", "counted"},
+		{"ether[len + 14] = 0 or ether[len + 14] != 0", "filtered"},
+		{"ether[0 - 2] = 0 or ether[0 - 2] != 0", "filtered"}, // not the first byte, by wrapping
+	} {
+		t.Run(row.filter[:min(len(row.filter), 40)], func(t *testing.T) {
+			k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Filter: compile(t, row.filter)})
+			programs, err := k.setAt(place{bare: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := programs.tcIngress.Run(&ebpf.RunOptions{Data: behind}); err != nil {
+				t.Fatal(err)
+			}
+			one := flow.Counter{Packets: 1, Bytes: uint64(len(behind) - outer)}
+			checkLedger(t, k.ledger(t), kernelProgTcIngress, one, map[string]flow.Counter{row.fate: one})
+		})
+	}
 }
 
 // exactly is a filter of a frame's length, and of some bytes from an offset on, read in all sizes.
