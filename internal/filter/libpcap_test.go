@@ -45,6 +45,8 @@ var expressions = []string{
 	"tcp and port 443", "tcp or udp", "not tcp", "! ip", "not not udp", "tcp && dst port 443 || icmp", "tcp or udp and port 53",
 	"tcp or (udp and port 53)", "not port 53 and 443", "not (port 53 or 443)", "host 10.0.0.1 and not 10.0.0.2",
 	"host 10.0.0.1 or fd00::1", "src 10.0.0.1 or dst 10.0.0.2 or 10.0.0.3", "ip and not (tcp or udp)",
+	"udp port 54 and (src host 10.0.0.1) or 53", "tcp port 443 and ((src host 10.0.0.1) or 53)",
+	"tcp port 54 or not (arp or ip) and 443", "port 443 and (tcp) or (len > 1000) or not 53", "host 10.0.0.2 and (tcp port (443 or 53) and (len > 60)) and 10.0.0.1",
 	"host (10.0.0.1 and 10.0.0.2)", "net (10.0.0.0/8 or 192.168)", "((tcp))", "port 53 or len > 100", "port 53 and 42 < len",
 	"port 53 or (1 = 2)", "not arp and not rarp and not multicast",
 
