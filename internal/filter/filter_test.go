@@ -26,6 +26,8 @@ func TestOwn(t *testing.T) {
 		{"proto tcp", false, false},
 		{"ip proto udp", true, false},
 		{"host ::ffff:10.0.0.1", false, false},
+		{"gre[0] = 0 or udplite[0] = 0 or udp[0:2] = 1000", true, false},
+		{"ip6 and not ipv6-icmp[0] = 0", false, true},
 		// What is read from a packet of another protocol is not there, on whichever side of an operator.
 		{"1 << ip[8] = 0", true, false},
 		{"1 << ip[8] != 0", false, false},

@@ -122,7 +122,7 @@ func (p *parser) operandNext() bool {
 		}
 		return !isArithmetic(rest[0]) && !isRelation(rest[0])
 	case t.kind == word:
-		return !isKeyword(t.text)
+		return !isKeyword(t.text) && !rest[1].is("[")
 	default:
 		return t.kind == escaped || t.kind == ipv6 || t.kind == mac
 	}
