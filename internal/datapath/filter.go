@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 )
 
 // Registers of a translated filter, which calls preserve. Behind the scratch memory on the stack are the frame's length and
@@ -146,6 +147,24 @@ func (m matcher) inReach(reach int) (out asm.Instructions) {
 		asm.JGT.Reg(asm.R2, asm.R1, away),
 	)
 }
+
+// looksForTags reports whether a filter compares a frame's EtherType with that of a VLAN tag, as vlan does.
+func looksForTags(filter []bpf.Instruction) bool {
+	etherType := false
+	for _, instruction := range filter {
+		switch i := instruction.(type) {
+		case bpf.LoadAbsolute:
+			etherType = i == bpf.LoadAbsolute{Off: 12, Size: 2}
+		case bpf.JumpIf:
+			if etherType && slices.Contains(tagTypes, i.Val) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+var tagTypes = []uint32{unix.ETH_P_8021Q, unix.ETH_P_8021AD, unix.ETH_P_QINQ1}
 
 // translation is one of the two of a program; at and out are about the instruction that is next.
 type translation struct {

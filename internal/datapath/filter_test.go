@@ -212,6 +212,23 @@ func TestFilterOnTheWire(t *testing.T) {
 	}
 }
 
+// TestFilterOfTags: auto does not take XDP, where a network card may have taken the tag out, for a filter that looks for it.
+func TestFilterOfTags(t *testing.T) {
+	for expression, want := range map[string]Refusal{
+		"ip6 or (vlan 7 and tcp)": RefusedFilter,
+		"ether proto 0x88a8":      RefusedFilter,
+		"ip and port 33024":       RefusedVirtual, // the number of the tag's EtherType
+	} {
+		t.Run(expression, func(t *testing.T) {
+			k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Filter: compile(t, expression)})
+			_, in := veth(t)
+			if at := k.attach(t, in, IngressAuto); at.Mode != tcMode(t) || at.Refused != want {
+				t.Errorf("%s (refused for %q), want %s (%q)", at.Mode, at.Refused, tcMode(t), want)
+			}
+		})
+	}
+}
+
 // TestFilterOnBare filters at an interface without a link layer, as if there were an Ethernet header without addresses.
 func TestFilterOnBare(t *testing.T) {
 	const ethernet = 14
