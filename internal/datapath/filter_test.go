@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -161,6 +162,27 @@ func TestFiltered(t *testing.T) {
 				}
 				checkLedger(t, since(k.ledger(t), before), hook, seen, map[string]flow.Counter{fate: seen})
 			})
+		}
+	}
+}
+
+// TestFilteredLeavesNothing has the kernel remember nothing of what does not match: no first fragment, and no tunnel of a
+// super-packet, whose headers are read for its weight.
+func TestFilteredLeavesNothing(t *testing.T) {
+	vxlan4789 := map[flow.TunnelKind]uint16{flow.TunnelVXLAN: 4789}
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Decap: vxlan4789, Filter: compile(t, "ip6")})
+	first := testnet.UDP("10.0.0.1:1000", "10.0.0.2:53", 100).Fragments(64)[0]
+	super := vxlan("10.0.0.1:1", "10.0.0.2:4789", testnet.TCP("10.1.0.1:1", "10.1.0.2:2", testnet.ACK, 2000)).Bytes()
+	k.run(t, kernelProgXdpIngress, first, nil)
+	k.run(t, kernelProgTcIngress, first, nil)
+	k.run(t, kernelProgTcIngress, super, &skb{GSOSegs: 2, GSOSize: 1000})
+	if got := k.ledger(t).Uncounted["filtered"].Packets; got != 4 {
+		t.Errorf("%d packets filtered, want 4", got)
+	}
+	for _, name := range []string{kernelMapFragments, kernelMapTunnels, kernelMapFlows} {
+		var entry []byte
+		if err := k.coll.Maps[name].NextKey(nil, &entry); !errors.Is(err, ebpf.ErrKeyNotExist) {
+			t.Errorf("%s is not empty: %v", name, err)
 		}
 	}
 }
