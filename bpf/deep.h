@@ -444,7 +444,7 @@ static __always_inline int unwrap(struct headers *h, const struct route *outer, 
 	if (r.end < p->super_len)
 		return 0;
 	p->header_len = inner.header_len;
-	if (!p->unopened)
+	if (!p->unopened || p->filtered)
 		return 0;
 	swapped = compare_ipv6((const void *)r.addr[0], (const void *)r.addr[1]) > 0;
 	copy_ipv6(t.outer[0], (const void *)(swapped ? outer->addr[1] : outer->addr[0]));
@@ -475,6 +475,8 @@ __noinline int parse_deep(struct headers *h, struct packet *p)
 		return fate;
 	if ((config.decap || p->super_len) && unwrap(h, &r, p))
 		return FATE_COUNTED;
+	if (p->filtered)
+		return FATE_FILTERED;
 	set_zone(p);
 	identify(&r, p);
 	return FATE_COUNTED;

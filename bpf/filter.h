@@ -19,6 +19,7 @@
 
 #define NOT_LOADED (-1) /* the frame ends before */
 #define LOAD_MAX 4
+#define FRAME_MAX 0xffff /* how far a filter can look, on every kernel */
 #define DIRECT_MAX 0x3fff /* offsets that every verifier adds to a packet's pointer */
 
 #define VLAN_TAG_OFFSET 12 /* in a frame, IEEE 802.1Q */
@@ -101,6 +102,8 @@ __noinline __s64 load_skb(struct __sk_buff *skb, __u32 offset, __u32 size, __u32
 	void *from = (void *)(long)skb->data;
 	__be32 bytes = 0;
 
+	if (offset > FRAME_MAX) /* or adding outer might wrap */
+		return NOT_LOADED;
 	size = bounded(size);
 	if (config.link_layer == LINK_NONE) {
 		if (offset < ETH_HLEN)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
- * The kernel side of weir. A packet passes one of the first three programs: parse, filter, account, settle. User space
+ * The kernel side of weir. A packet passes one of the first three programs: filter, parse, account, settle. User space
  * runs the last two to have finished entries handed over as records. No program ever drops or changes a packet.
  */
 #include <linux/bpf.h>
@@ -62,9 +62,10 @@ int xdp_ingress(struct xdp_md *ctx)
 	enum fate fate;
 
 	if (page) {
-		fate = parse_xdp(ctx, w.bytes, &p);
 		if (config.filter && !match_xdp(ctx, w.bytes))
 			fate = FATE_FILTERED;
+		else
+			fate = parse_xdp(ctx, w.bytes, &p);
 		count(page, HOOK_XDP_INGRESS, fate, &p, &w, ctx->ingress_ifindex);
 	}
 	return XDP_PASS;
@@ -174,8 +175,10 @@ static __always_inline int tc(struct __sk_buff *skb, enum hook hook)
 			ifindex = skb->priority;
 		}
 		outer = config.link_layer == LINK_NONE ? outer_len(skb) : 0;
-		fate = parse_skb(skb, outer, &p);
-		if (config.filter && !match_skb(skb, frame_len(skb, outer), outer))
+		p.filtered = config.filter && !match_skb(skb, frame_len(skb, outer), outer);
+		if (!p.filtered || skb->gso_size) /* a super-packet is weighed by its headers */
+			fate = parse_skb(skb, outer, &p);
+		if (p.filtered)
 			fate = FATE_FILTERED;
 		w = weigh(skb, hook, outer, p.header_len);
 		count(page, hook, fate, &p, &w, ifindex);

@@ -25,7 +25,8 @@
 struct packet {
 	struct flow_key key;
 	__u16 from;       /* which end of the key sent it: 0 or 1 */
-	__u16 unopened;   /* it stayed in its tunnel, though what is in tunnels of its kind is counted */
+	__u8 unopened;    /* it stayed in its tunnel, though what is in tunnels of its kind is counted */
+	__u8 filtered;    /* only its weight is wanted: no map is to remember it */
 	__u32 tcp_flags;  /* 0 if not TCP */
 	__u32 header_len; /* from the frame's start to the end of its transport header */
 	__u32 vlan;       /* id of the outermost tag, 0 without one */

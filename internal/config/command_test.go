@@ -336,6 +336,7 @@ func TestCommandLineErrors(t *testing.T) {
 		"negative value":     {[]string{"--batch-size", "-5"}, `--batch-size="-5": want a whole number from 1 to 100000`},
 		"no filter":          {[]string{"--bpf-filter="}, `--bpf-filter="": at column 1: the expression ends where something to look for is wanted`},
 		"a wrong filter":     {[]string{"--bpf-filter", "tcp prt 80"}, `--bpf-filter="tcp prt 80": at column 5: "prt", where only and, or, or the end can be`},
+		"blanks in front":    {[]string{"--bpf-filter", "  tcp prt 80"}, `--bpf-filter="  tcp prt 80": at column 7: "prt", where only and, or, or the end can be`},
 		"first of two flags": {[]string{"--batch-size=x", "--batch-size=1"}, `--batch-size="x": want a whole number from 1 to 100000`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -47,7 +47,7 @@ func kinds() []kong.Option {
 type kind[T any] struct {
 	want  func(tag *kong.Tag) string // what a value may be, in words that can follow "want"
 	parse func(text string, tag *kong.Tag) (T, bool)
-	fault func(text string) string // what is wrong with a value, where want alone would not help; may be nil
+	fault func(text string) string // what is wrong with a value as it was given, where want would not help; may be nil
 }
 
 func ofType[T any](k kind[T]) kong.Option { return kong.TypeMapper(reflect.TypeFor[T](), k) }
@@ -70,7 +70,7 @@ func (k kind[T]) Decode(ctx *kong.DecodeContext, target reflect.Value) error {
 	if !ok {
 		why := "want " + k.want(tag)
 		if k.fault != nil {
-			why = k.fault(strings.TrimSpace(from.text))
+			why = k.fault(from.text)
 		}
 		return &badValue{from.String(), why}
 	}

@@ -144,11 +144,14 @@ func insist(ifi Interface, w way) (*Attachment, error) {
 }
 
 // onHardware refuses a way to interfaces that are made by software, of which netlink knows the kind, and where VLANs are
-// kept apart: network cards take the tag out before XDP, and tell only tc of it.
+// kept apart or filtered by: network cards take the tag out before XDP, and tell only tc of it.
 func (d *Datapath) onHardware(ifi Interface, w way) way {
 	return way{w.mode, func() (hold, error) {
 		if d.cfg.VLANZones {
 			return nil, &refused{RefusedZones, errors.New("not by itself where VLANs are kept apart")}
+		}
+		if looksForTags(d.cfg.Filter) {
+			return nil, &refused{RefusedFilter, errors.New("not by itself where the filter looks for VLAN tags")}
 		}
 		l, err := netlink.LinkByIndex(ifi.Index)
 		if err != nil {

@@ -16,6 +16,7 @@ type Refusal string
 const (
 	RefusedVirtual  Refusal = "virtual"         // a virtual interface, where XDP costs more than it saves
 	RefusedZones    Refusal = "zones"           // VLANs are kept apart, whose tags network cards hide from XDP
+	RefusedFilter   Refusal = "filter"          // the filter looks for VLAN tags, which network cards hide from XDP
 	RefusedBare     Refusal = "no_link_layer"   // frames have no Ethernet header
 	RefusedForeign  Refusal = "foreign_program" // somebody else's XDP program is there
 	RefusedDriver   Refusal = "driver"          // the driver has no native XDP
@@ -27,7 +28,8 @@ const (
 // Refusals returns every Refusal.
 func Refusals() []Refusal {
 	return []Refusal{
-		RefusedVirtual, RefusedZones, RefusedBare, RefusedForeign, RefusedDriver, RefusedSettings, RefusedKernel, RefusedOther,
+		RefusedVirtual, RefusedZones, RefusedFilter, RefusedBare, RefusedForeign, RefusedDriver, RefusedSettings, RefusedKernel,
+		RefusedOther,
 	}
 }
 

@@ -57,7 +57,7 @@ func (p *parser) expect(text string) {
 
 // whole reads all there is.
 func (p *parser) whole() condition {
-	c, _ := p.expression()
+	c := p.expression(qualifiers{})
 	if t := p.peek(); t.kind != end {
 		p.fail(t, "%s, where only and, or, or the end can be", t)
 	}
@@ -65,19 +65,19 @@ func (p *parser) whole() condition {
 }
 
 // expression reads terms joined by "and" and "or", which bind alike, from the left. An operand without qualifiers takes
-// those of the term before it, which are returned.
-func (p *parser) expression() (condition, qualifiers) {
-	c, q := p.term()
+// those of the term before it.
+func (p *parser) expression(q qualifiers) condition {
+	c, q := p.term(q)
 	for {
 		join, ok := p.accept("&&", "||")
 		if !ok {
-			return c, q
+			return c
 		}
 		var right condition
 		if p.operandNext() {
 			right = p.operand(q)
 		} else {
-			right, q = p.term()
+			right, q = p.term(q)
 		}
 		c = joined(join, c, right)
 	}
@@ -90,18 +90,20 @@ func joined(join token, a, b condition) condition {
 	return or{a, b}
 }
 
-func (p *parser) term() (condition, qualifiers) {
+// term reads a term and returns the qualifiers for an operand behind it: its own, or, if it is in parentheses, those of the
+// term before it.
+func (p *parser) term(before qualifiers) (condition, qualifiers) {
 	if _, ok := p.accept("!"); ok {
-		c, q := p.term()
+		c, q := p.term(before)
 		return not{c}, q
 	}
 	if p.valueNext() {
 		return p.relation(), qualifiers{}
 	}
 	if _, ok := p.accept("("); ok {
-		c, _ := p.expression()
+		c := p.expression(before)
 		p.expect(")")
-		return c, qualifiers{}
+		return c, before
 	}
 	return p.primitive()
 }
@@ -120,7 +122,7 @@ func (p *parser) operandNext() bool {
 		}
 		return !isArithmetic(rest[0]) && !isRelation(rest[0])
 	case t.kind == word:
-		return !isKeyword(t.text)
+		return !isKeyword(t.text) && !rest[1].is("[")
 	default:
 		return t.kind == escaped || t.kind == ipv6 || t.kind == mac
 	}

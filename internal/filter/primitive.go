@@ -267,7 +267,7 @@ func (p *parser) accessed(t token, at load, guard condition) (value, condition) 
 	case hasType:
 		at.base = n
 		return at, all(guard, p.link.protocol(p, t, etherType))
-	case t.text == "icmp6":
+	case number == ipProtocols["icmp6"]:
 		at.base = n + 40
 		return at, all(guard, p.link.protocol(p, t, etherTypeIPv6), equal(field(n+6, 1), number))
 	case hasNumber && t.text != "ah" && t.text != "esp": // in IPv4 only, as libpcap
