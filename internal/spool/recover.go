@@ -16,7 +16,7 @@ type recovery struct {
 	named  Seq     // the highest position in the name of a file
 }
 
-// finding is a segment's file and what is to be known of it.
+// finding is a segment and what its file tells.
 type finding struct {
 	*segment
 	torn          []entry
@@ -57,7 +57,7 @@ func (s *Spool) recover() error {
 	return nil
 }
 
-// look opens all segments and the cursor. Files that are not the spool's are left alone.
+// look reads all segments and the cursor. Files that are not the spool's are left alone.
 func (s *Spool) look() (*recovery, error) {
 	files, err := s.fs.List()
 	if err != nil {
@@ -74,16 +74,15 @@ func (s *Spool) look() (*recovery, error) {
 		if err != nil {
 			return nil, err
 		}
-		switch first {
-		case 0:
-			r.cursor, err = s.loadCursor(info.Size())
-			if errors.Is(err, errCursor) {
-				s.cfg.Log.Warn("the spool's cursor is of no use: records may be sent again", zap.Error(err))
-			} else if err != nil {
-				return nil, fmt.Errorf("read the cursor: %w", err)
-			}
-		default:
+		if first > 0 {
 			r.found = append(r.found, s.findRecords(first, info.Size()))
+			continue
+		}
+		r.cursor, err = s.loadCursor(info.Size())
+		if errors.Is(err, errCursor) {
+			s.cfg.Log.Warn("the spool's cursor is of no use: records may be sent again", zap.Error(err))
+		} else if err != nil {
+			return nil, fmt.Errorf("read the cursor: %w", err)
 		}
 	}
 	return r, nil

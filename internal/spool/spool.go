@@ -12,6 +12,7 @@
 //   - Only the newest segment is written to, and only at its end. None is written to again after a restart, or after a
 //     failure that leaves in doubt what is in it.
 //   - A damaged byte costs no other record than the one that it is in, and each such loss is counted.
+//   - What the disk fails to give back is not damaged: it stays where it is, for another try or another start.
 package spool
 
 import (
@@ -86,7 +87,8 @@ type Spool struct {
 }
 
 // Open opens a spool or makes one, and finds what is in it. Only the heads of records are read: that a payload is
-// damaged is found by Read.
+// damaged is found by Read. A segment that cannot be read is left for the next time; if it is the newest or the cursor,
+// Open fails, and changes nothing.
 func Open(cfg Config) (*Spool, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
@@ -112,8 +114,8 @@ func (c *Config) complete() error {
 	return nil
 }
 
-// defaultSegment is 8 MiB, but a small spool has at least 16 segments, and one above 2 GiB has 256 or, where they would be
-// larger than a segment may be, as few as it can.
+// defaultSegment is 8 MiB, but a small spool has at least 16 segments, and one above 2 GiB only 256, or as many as it needs
+// with the largest that there may be.
 func defaultSegment(maxBytes int64) int64 {
 	return min(maxBytes/16, max(8<<20, maxBytes/256), maxSegmentBytes)
 }
@@ -224,17 +226,17 @@ func (s *Spool) syncSegments() error {
 	s.mu.Unlock()
 
 	var errs []error
-	suspect := map[*segment]bool{}
+	var suspect *segment // the newest of which nobody knows what is on the disk
 	for _, g := range dirty {
 		if err := s.with(g, File.Sync); err != nil && !errors.Is(err, fs.ErrNotExist) { // it was removed meanwhile
 			errs = append(errs, err)
-			suspect[g] = true
+			suspect = g
 		}
 	}
 	if unnamed {
 		if err := s.fs.Sync(); err != nil {
 			errs = append(errs, err)
-			suspect[newest] = true
+			suspect = newest
 		}
 	}
 
@@ -244,7 +246,7 @@ func (s *Spool) syncSegments() error {
 	if len(dirty) > 0 || unnamed { // a disk that was asked for nothing has not shown that it works
 		s.report(opSync, err)
 	}
-	if suspect[s.active] {
+	if suspect == s.active {
 		s.retire()
 	}
 	if err != nil {
