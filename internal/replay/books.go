@@ -54,8 +54,8 @@ func (b *Books) Write(w io.Writer) error {
 		}
 	}
 	row("counted", b.Ledger.Counted, fmt.Sprint(b.Ledger.Inserts))
-	if full := b.Ledger.ZonesFull; full > 0 {
-		fmt.Fprintf(table, "of which not unwrapped\t%d\t%s\t%s\t\n", full, none, none)
+	if unopened := b.Ledger.Unopened; unopened > 0 {
+		fmt.Fprintf(table, "of which not unwrapped\t%d\t%s\t%s\t\n", unopened, none, none)
 	}
 	row("exported", b.Ledger.Exported, fmt.Sprint(b.Ledger.Deletes))
 	row("evicted", b.Audit.Evicted, fmt.Sprint(b.Audit.EvictedFlows))

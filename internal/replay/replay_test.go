@@ -333,7 +333,7 @@ func TestBooks(t *testing.T) {
 		Ledger: flow.Ledger{
 			Seen:      map[string]flow.Counter{"tc_ingress": {Packets: 1200, Bytes: 120000}},
 			Uncounted: map[string]flow.Counter{"not_ip": {Packets: 20, Bytes: 2000}, "malformed": {}},
-			Counted:   flow.Counter{Packets: 1180, Bytes: 118000}, Inserts: 5, ZonesFull: 7,
+			Counted:   flow.Counter{Packets: 1180, Bytes: 118000}, Inserts: 5, Unopened: 7,
 			Exported: flow.Counter{Packets: 1177, Bytes: 117600}, Deletes: 2,
 		},
 		Audit: flow.Audit{EvictedFlows: 3, Evicted: flow.Counter{Packets: 3, Bytes: 300}},
