@@ -142,7 +142,10 @@ func (r *Replay) drain(ctx context.Context) error {
 
 // pass has everything handed over that is due until a time, at the time when it is, as long as ctx leaves it time.
 func (r *Replay) pass(ctx context.Context, until uint64) error {
-	for until >= r.nextLookNs && ctx.Err() == nil {
+	for until >= r.nextLookNs {
+		if ctx.Err() != nil {
+			return nil
+		}
 		r.nowNs = r.nextLookNs
 		if err := r.collector.Look(ctx); err != nil {
 			return err
