@@ -165,6 +165,7 @@ struct sweep_args {
 	__u64 resident_flows;
 	__u64 resident_packets;
 	__u64 resident_bytes;
+	__u64 next_due_ns; /* when the first of what is resident is due, if no packets come; 0: nothing is resident */
 };
 
 struct description {
@@ -188,6 +189,6 @@ _Static_assert(sizeof(struct tunnel) == 40, "tunnel");
 _Static_assert(sizeof(struct tunnel_zone) == 16, "tunnel_zone");
 _Static_assert(sizeof(struct record) == 152, "record");
 _Static_assert(sizeof(struct closing) == 56, "closing");
-_Static_assert(sizeof(struct sweep_args) == 72, "sweep_args");
+_Static_assert(sizeof(struct sweep_args) == 80, "sweep_args");
 
 #endif

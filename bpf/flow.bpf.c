@@ -209,6 +209,7 @@ int sweep(struct sweep_args *args)
 	args->resident_flows = walk.resident_flows;
 	args->resident_packets = walk.resident_packets;
 	args->resident_bytes = walk.resident_bytes;
+	args->next_due_ns = walk.next_due_ns;
 	return 0;
 }
 

@@ -116,13 +116,34 @@ static __always_inline int doomed(const struct flow_entry *e)
 
 struct bpf_map;
 
+static __always_inline __u64 earlier(__u64 a, __u64 b)
+{
+	return a < b ? a : b;
+}
+
+/* How long nothing is seen of a connection that has ended. */
+static __always_inline __u64 idle_limit(const struct sweep_args *args, const struct flow_key *key)
+{
+	return key->protocol == IPPROTO_TCP ? args->tcp_idle_ns : args->other_idle_ns;
+}
+
+/* When the first packet came of those that the entry counts, or now if it counts none: the next one comes no earlier. */
+static __always_inline __u64 begun_ns(const struct sweep_args *args, const struct flow_entry *e)
+{
+	__u64 begun = args->now_ns;
+
+	if (e->half[0].packets && e->half[0].first_ns)
+		begun = earlier(begun, e->half[0].first_ns);
+	if (e->half[1].packets && e->half[1].first_ns)
+		begun = earlier(begun, e->half[1].first_ns);
+	return begun;
+}
+
 /* Whether the entry is due, and as what. */
 static __always_inline int due(const struct sweep_args *args, const struct flow_key *key, const struct flow_entry *e,
 			       enum handover *why)
 {
 	__u64 idle = since(args->now_ns, later(e->half[0].last_ns, e->half[1].last_ns));
-	__u64 limit = key->protocol == IPPROTO_TCP ? args->tcp_idle_ns : args->other_idle_ns;
-	__u64 age = 0;
 
 	if (args->shutdown) {
 		*why = HANDOVER_SHUTDOWN;
@@ -132,16 +153,34 @@ static __always_inline int due(const struct sweep_args *args, const struct flow_
 		*why = HANDOVER_CLOSED;
 		return 1;
 	}
-	if (idle >= limit) {
+	if (idle >= idle_limit(args, key)) {
 		*why = HANDOVER_IDLE;
 		return 1;
 	}
-	if (e->half[0].packets && e->half[0].first_ns)
-		age = since(args->now_ns, e->half[0].first_ns);
-	if (e->half[1].packets && e->half[1].first_ns)
-		age = later(age, since(args->now_ns, e->half[1].first_ns));
 	*why = HANDOVER_ACTIVE;
-	return age >= args->active_ns;
+	return args->now_ns - begun_ns(args, e) >= args->active_ns;
+}
+
+/* When an entry that is not due will be, at the earliest, unless it closes. */
+static __always_inline __u64 due_ns(const struct sweep_args *args, const struct flow_key *key,
+				    const struct flow_entry *e)
+{
+	__u64 idle = idle_limit(args, key);
+
+	if (e->state & STATE_CLOSED)
+		idle = earlier(idle, args->linger_ns);
+	return earlier(later(e->half[0].last_ns, e->half[1].last_ns) + idle, begun_ns(args, e) + args->active_ns);
+}
+
+static __always_inline void add_resident(struct sweep_args *args, const struct flow_key *key,
+					 const struct flow_entry *e)
+{
+	__u64 next = due_ns(args, key, e);
+
+	args->next_due_ns = args->resident_flows ? earlier(args->next_due_ns, next) : next;
+	args->resident_flows++;
+	args->resident_packets += e->half[0].packets + e->half[1].packets;
+	args->resident_bytes += e->half[0].bytes + e->half[1].bytes;
 }
 
 static long sweep_entry(struct bpf_map *map, struct flow_key *key, struct flow_entry *entry, struct sweep_args *args)
@@ -160,9 +199,7 @@ static long sweep_entry(struct bpf_map *map, struct flow_key *key, struct flow_e
 		if (why != HANDOVER_ACTIVE)
 			return 0;
 	}
-	args->resident_flows++;
-	args->resident_packets += entry->half[0].packets + entry->half[1].packets;
-	args->resident_bytes += entry->half[0].bytes + entry->half[1].bytes;
+	add_resident(args, key, entry);
 	return 0;
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -20,7 +21,16 @@ func TestReplay(t *testing.T) {
 	t.Chdir(dir)
 	frame := testnet.UDP("10.0.0.1:1000", "10.0.0.2:53", 10).Bytes()
 	whole := testnet.Pcap(t, testnet.Captured{Frame: frame}, testnet.Captured{At: time.Minute, Frame: frame})
+	large := testnet.UDP("10.0.0.1:1000", "10.0.0.2:53", 1000).Bytes() // 1042 bytes, of which 512 are handed to the kernel
+	var flows []testnet.Captured
+	for port := range 5000 {
+		flows = append(flows, testnet.Captured{Frame: testnet.UDP(fmt.Sprintf("10.0.0.1:%d", 1+port), "10.0.0.2:53", 0).Bytes()})
+	}
+	gre := testnet.IP("192.0.2.1", "192.0.2.2", 47, append([]byte{0, 0, 8, 0}, frame[14:]...)).Bytes()
 	for name, file := range map[string][]byte{
+		"sizes.pcap": testnet.Pcap(t, testnet.Captured{Frame: frame}, testnet.Captured{Frame: large}),
+		"flows.pcap": testnet.Pcap(t, flows...),
+		"gre.pcap":   testnet.Pcap(t, testnet.Captured{Frame: gre}),
 		"whole.pcap": whole, "cut.pcap": whole[:len(whole)-1], "none.pcap": whole[:24], "a\x1b[2J": whole[:24],
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), file, 0o600); err != nil {
@@ -43,6 +53,18 @@ func TestReplay(t *testing.T) {
 		{"a file", "whole.pcap", nil, 0, event("whole.pcap", "0", "idle") + event("whole.pcap", "1", "shutdown"), ledger("2")},
 		{"standard input", "-", whole, 0, event("stdin", "0", "idle") + event("stdin", "1", "shutdown"), ledger("2")},
 		{"a setting", "--udp-idle-timeout=2m --active-timeout=2m whole.pcap", nil, 0, `[^\n]*"packet_count":2,[^\n]*\n`, ledger("1")},
+		{
+			"a filter by the length on the wire", "--bpf-filter=len=1042 sizes.pcap", nil, 0, `[^\n]*"packet_count":1,"byte_count":1042,[^\n]*\n`,
+			` +packets +bytes +connections\n +seen +2 +1094 .*\n +filtered +1 +52 .*\n +counted +1 +1042 (?s:.*)events: 1\n`,
+		},
+		{
+			"a tunnel", "--decap=gre gre.pcap", nil, 0,
+			`{"flow_id":"10.0.0.1:1000-10.0.0.2:53-UDP",[^\n]*"encapsulation":"gre",[^\n]*"outer_src_ip":"192.0.2.1",[^\n]*\n`, ledger("1"),
+		},
+		{
+			"a flow for each packet, in a map made for the file", "flows.pcap", nil, 0, `(?s:.*)`,
+			`(?s:.* counted +5000 .* evicted +0 +0 .*)events: 5000\n`,
+		},
 		{"without packets", "none.pcap", nil, 0, "", ledger("0")},
 		{
 			"cut short", "cut.pcap", nil, 1, event("cut.pcap", "0", "shutdown"),

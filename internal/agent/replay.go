@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"weir/internal/capture"
 	"weir/internal/config"
@@ -50,6 +52,9 @@ func replayFile(ctx context.Context, s config.Settings, file string, streams Str
 	}
 	kernelConfig := datapathConfig(s)
 	kernelConfig.Replay = true
+	if cfg.Size > 0 {
+		kernelConfig.MaxFlows = min(kernelConfig.MaxFlows, enoughFlows(cfg.Size))
+	}
 	kernel, err := datapath.Load(kernelConfig)
 	if err != nil {
 		return err
@@ -61,6 +66,16 @@ func replayFile(ctx context.Context, s config.Settings, file string, streams Str
 	}
 	books, err := run.Run(ctx)
 	return errors.Join(err, books.Write(streams.Err))
+}
+
+// enoughFlows returns how large a map is never full with the flows of a capture of so many bytes. A small one is walked, made
+// and removed in less time.
+func enoughFlows(size int64) uint32 {
+	const (
+		leastPacket = 40  // bytes, in a file: the header of a record, and those of IPv4 and of ports
+		perCPU      = 256 // entries, more than what the kernel sets aside for each in an LRU map
+	)
+	return uint32(min(size/leastPacket+int64(runtime.NumCPU()*perCPU), math.MaxUint32))
 }
 
 // size returns a file's size, or 0 for one that has none, such as a pipe.

@@ -5,6 +5,7 @@ package collect
 import (
 	"context"
 	"errors"
+	"math"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -79,6 +80,8 @@ type Collector struct {
 
 	fins, resets lingering
 	nextSweep    uint64        // by the monotonic clock
+	pauseEnds    uint64        // nextSweep, as it was before it was put off
+	known        uint64        // arrivals before the last whole walk of the map
 	walked       time.Duration // in the kernel, by the last sweep; waiting for a slow Brain is none of it
 	sent         uint64
 	stuck        bool       // the last reading found nothing in a full ring
@@ -142,7 +145,8 @@ func (c *Collector) Begin() {
 	mono, wall := c.clock()
 	c.fins.pop(len(c.fins.queue) - c.fins.head)
 	c.resets.pop(len(c.resets.queue) - c.resets.head)
-	c.nextSweep = mono + uint64(SweepEvery)
+	c.pauseEnds = mono + uint64(SweepEvery)
+	c.nextSweep = c.pauseEnds
 	c.worked.Store(wall.UnixNano())
 }
 
@@ -184,9 +188,32 @@ func (c *Collector) Look(ctx context.Context) error {
 		now, _ := c.clock()
 		return c.kernel.Sweep(now, c.cfg.Limits)
 	})
-	c.nextSweep = mono + uint64(max(SweepEvery, sweepShare*c.walked))
+	c.pauseEnds = mono + uint64(max(SweepEvery, sweepShare*c.walked))
+	c.nextSweep = c.pauseEnds
 	return err
 }
+
+// PutOff has the next sweep wait until an entry can be due. It is called after each Look by whoever has time pass faster than
+// the wall clock does, and needs no audit in between.
+func (c *Collector) PutOff() error {
+	ledger, err := c.kernel.Ledger()
+	if err != nil {
+		return err
+	}
+	due := c.books.Resident.DueNs
+	switch {
+	case arrivals(&ledger) != c.known:
+		due = 0
+	case due == 0:
+		due = math.MaxInt64
+	}
+	c.nextSweep = max(c.pauseEnds, due)
+	return nil
+}
+
+// arrivals counts the entries of which the last sweep cannot have said when they are due, or not rightly: new ones, and those
+// that closed unannounced.
+func arrivals(l *flow.Ledger) uint64 { return l.Inserts + l.ClosedFull }
 
 // DueNs returns when, by the monotonic clock, there is next something for Look to do, if no packets come.
 func (c *Collector) DueNs() uint64 {
@@ -259,6 +286,7 @@ func (c *Collector) balance(before *flow.Ledger, resident flow.Resident) error {
 		return err
 	}
 	c.books.Update(before, &after, resident)
+	c.known = arrivals(before)
 	books := c.books
 	c.audit.Store(&books)
 	return nil

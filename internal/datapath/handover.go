@@ -41,7 +41,7 @@ func (d *Datapath) sweep(args kernelSweepArgs) (flow.Resident, bool, error) {
 		return flow.Resident{}, false, fmt.Errorf("sweep the flow map: %w", err)
 	}
 	return flow.Resident{
-		Flows: args.ResidentFlows, Packets: args.ResidentPackets, Bytes: args.ResidentBytes,
+		Flows: args.ResidentFlows, Packets: args.ResidentPackets, Bytes: args.ResidentBytes, DueNs: args.NextDueNs,
 	}, args.Stopped == 0, nil
 }
 

@@ -190,6 +190,7 @@ type kernelSweepArgs struct {
 	ResidentFlows   uint64
 	ResidentPackets uint64
 	ResidentBytes   uint64
+	NextDueNs       uint64
 }
 
 type kernelTakeArgs struct {

@@ -64,6 +64,52 @@ func TestReplaySweep(t *testing.T) {
 	}
 }
 
+// TestDue: a sweep says when the next one has something to do, and a sweep just before then has nothing.
+func TestDue(t *testing.T) {
+	const s = uint64(time.Second)
+	limits := flow.Limits{TCPIdle: 60 * time.Second, OtherIdle: 30 * time.Second, Active: 45 * time.Second, Linger: time.Second}
+	datagram, segment := testnet.UDP(client, server, 10).Bytes(), testnet.TCP(client, server, testnet.ACK, 10).Bytes()
+	reset := testnet.TCP(client, server, testnet.RST, 0).Bytes()
+	type packet struct {
+		atNs  uint64
+		frame []byte
+	}
+	for name, row := range map[string]struct {
+		packets []packet
+		sweepNs uint64
+		wantNs  uint64
+	}{
+		"idle":                  {[]packet{{s, datagram}, {3 * s, datagram}}, 4 * s, 33 * s},
+		"the earlier of two":    {[]packet{{1 * s, segment}, {25 * s, datagram}}, 26 * s, 46 * s},
+		"active":                {[]packet{{1 * s, datagram}, {20 * s, datagram}, {40 * s, datagram}}, 41 * s, 46 * s},
+		"handed over as active": {[]packet{{1 * s, segment}, {45 * s, segment}}, 50 * s, 95 * s},
+		"born closed":           {[]packet{{1 * s, reset}}, 1*s + 1, 2 * s},
+		"nothing is left":       {[]packet{{1 * s, datagram}}, 31 * s, 0},
+		"nothing has ever been": {nil, s, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := newReplay(t)
+			for _, p := range row.packets {
+				if err := k.Replay(&Frame{p.frame, uint32(len(p.frame)), p.atNs, 1}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			at := func(ns uint64) ([]flow.Record, flow.Resident) {
+				return k.records(t, func() (flow.Resident, bool, error) { return k.Sweep(ns, limits) })
+			}
+			if _, resident := at(row.sweepNs); resident.DueNs != row.wantNs {
+				t.Fatalf("due at %d, want %d", resident.DueNs, row.wantNs)
+			}
+			if row.wantNs == 0 {
+				return
+			}
+			if records, _ := at(row.wantNs - 1); len(records) != 0 {
+				t.Errorf("just before, %d records were due", len(records))
+			}
+		})
+	}
+}
+
 // TestReplayFragments: the ports of a first fragment are forgotten by the capture's clock.
 func TestReplayFragments(t *testing.T) {
 	const second = uint64(time.Second)

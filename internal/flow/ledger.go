@@ -25,6 +25,7 @@ type Resident struct {
 	Flows   uint64 // connections
 	Packets uint64 // counted and not yet handed over
 	Bytes   uint64
+	DueNs   uint64 // when the first of them is due, by the clock of the packets, if no more come; 0 if there are none
 }
 
 // Audit is the proof that no packet was lost, as of the last whole walk of the map.

@@ -54,6 +54,9 @@ func (b *Books) Write(w io.Writer) error {
 		}
 	}
 	row("counted", b.Ledger.Counted, fmt.Sprint(b.Ledger.Inserts))
+	if unopened := b.Ledger.Unopened; unopened > 0 {
+		fmt.Fprintf(table, "of which not unwrapped\t%d\t%s\t%s\t\n", unopened, none, none)
+	}
 	row("exported", b.Ledger.Exported, fmt.Sprint(b.Ledger.Deletes))
 	row("evicted", b.Audit.Evicted, fmt.Sprint(b.Audit.EvictedFlows))
 	packets, bytes := b.Unaccounted()

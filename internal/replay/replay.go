@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,8 +20,8 @@ import (
 	"weir/internal/flow"
 )
 
-// stepBack is how much earlier than the one before it a packet may be. One that is earlier still begins another capture,
-// as in a file that was put together of several.
+// stepBack is how much earlier than the latest a packet may be. One that is earlier still is of another clock or, if the next
+// ones are as well, begins another capture, as in a file that was put together of several.
 const stepBack = time.Minute
 
 // Config says where the capture is and where its events go.
@@ -38,6 +39,8 @@ type Replay struct {
 	cfg       Config
 	kernel    *datapath.Datapath
 	collector *collect.Collector
+	packets   ahead
+	counted   uint64 // packets
 
 	nowNs      uint64 // the capture's clock; 0 before the first packet
 	nextLookNs uint64
@@ -49,7 +52,7 @@ type Replay struct {
 
 // New returns a Replay by a kernel side that was loaded for one, and has counted nothing yet.
 func New(cfg Config, kernel *datapath.Datapath) (*Replay, error) {
-	r := &Replay{cfg: cfg, kernel: kernel, events: bufio.NewWriterSize(cfg.Events, 1<<16)}
+	r := &Replay{cfg: cfg, kernel: kernel, packets: ahead{reader: cfg.Capture}, events: bufio.NewWriterSize(cfg.Events, 1<<16)}
 	var err error
 	r.collector, err = collect.New(cfg.Collect, kernel, r, r.clock, r, prometheus.NewRegistry())
 	return r, err
@@ -77,38 +80,46 @@ func (r *Replay) read(ctx context.Context) error {
 	progress := progress{out: r.cfg.Progress, size: r.cfg.Size, next: time.Now().Add(progressAfter)}
 	defer progress.erase()
 	for ctx.Err() == nil && r.failed == nil {
-		packet, err := reader.Next()
+		packet, err := r.packets.next()
 		if err == io.EOF {
 			return reader.Unread()
 		}
 		if err != nil {
 			return errors.Join(err, reader.Unread())
 		}
-		if err := r.count(ctx, packet); err != nil {
+		if err := r.count(ctx, &packet); err != nil {
 			return err
 		}
-		if reader.Packets()%progressEvery == 0 {
-			progress.show(reader.Offset(), reader.Packets())
+		if r.counted%progressEvery == 0 {
+			progress.show(reader.Offset(), r.counted)
 		}
 	}
 	if r.failed != nil {
 		return nil // Run tells
 	}
-	return fmt.Errorf("interrupted behind packet %d", reader.Packets())
+	return fmt.Errorf("interrupted behind packet %d", r.counted)
 }
 
-// count lets the capture's time pass until the packet's, and has it counted.
+// count lets the capture's time pass until the packet's, and has it counted unless ctx ended meanwhile.
 func (r *Replay) count(ctx context.Context, packet *capture.Packet) error {
 	at := packet.AtNs + 1 // the kernel side takes 0 for no time
-	if r.nowNs == 0 || at+uint64(stepBack) < r.nowNs {
+	back := at+uint64(stepBack) < r.nowNs
+	if back {
+		packet.Frame = slices.Clone(packet.Frame) // looking ahead reads over it
+	}
+	switch {
+	case r.nowNs == 0, back && r.packets.stayBefore(r.nowNs-uint64(stepBack)):
 		if err := r.begin(ctx, at); err != nil {
 			return err
 		}
+	case back:
+		at = r.nowNs // by its own time, its flow would be idle at once
 	}
-	if err := r.pass(ctx, at); err != nil {
+	if err := r.pass(ctx, at); err != nil || ctx.Err() != nil {
 		return err
 	}
 	r.nextLookNs = min(r.nextLookNs, at+uint64(collect.Look))
+	r.counted++
 	return r.kernel.Replay(&datapath.Frame{
 		Data: packet.Frame, Length: packet.Length, AtNs: at, Interface: packet.Interface,
 	})
@@ -129,21 +140,20 @@ func (r *Replay) drain(ctx context.Context) error {
 	return errors.Join(r.collector.Look(ctx), r.collector.Drain(ctx))
 }
 
-// pass has everything handed over that is due until a time, at the time when it is. An empty map needs no looking after.
+// pass has everything handed over that is due until a time, at the time when it is, as long as ctx leaves it time.
 func (r *Replay) pass(ctx context.Context, until uint64) error {
 	for until >= r.nextLookNs {
+		if ctx.Err() != nil {
+			return nil
+		}
 		r.nowNs = r.nextLookNs
 		if err := r.collector.Look(ctx); err != nil {
 			return err
 		}
-		r.nextLookNs = max(r.nowNs+uint64(collect.Look), r.collector.DueNs())
-		ledger, err := r.kernel.Ledger()
-		if err != nil {
+		if err := r.collector.PutOff(); err != nil {
 			return err
 		}
-		if ledger.Inserts-ledger.Deletes == r.collector.Audit().EvictedFlows {
-			r.nextLookNs = until + uint64(collect.Look)
-		}
+		r.nextLookNs = max(r.nowNs+uint64(collect.Look), r.collector.DueNs())
 	}
 	r.nowNs = max(r.nowNs, until)
 	return nil

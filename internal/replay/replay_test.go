@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"weir/internal/capture"
@@ -110,6 +112,24 @@ func each(from, to int) (frames []testnet.Captured) {
 	return frames
 }
 
+// every returns n datagrams, one after each pause.
+func every(pause time.Duration, n int) (frames []testnet.Captured) {
+	for i := range n {
+		frames = append(frames, udp(time.Duration(i)*pause))
+	}
+	return frames
+}
+
+// minutes returns n events of one packet each, a minute apart, of which only the last was not idle.
+func minutes(n int) (events []event) {
+	for i := range n {
+		at := time.Duration(i) * time.Minute
+		events = append(events, event{false, at, at, 1, "idle"})
+	}
+	events[n-1].reason = "shutdown"
+	return events
+}
+
 // TestClock: flows end when the capture's clock says so, and their times are the packets' own.
 func TestClock(t *testing.T) {
 	const s, ms, us = time.Second, time.Millisecond, time.Microsecond
@@ -139,6 +159,17 @@ func TestClock(t *testing.T) {
 		"another capture behind": {
 			[]testnet.Captured{udp(time.Hour), udp(0), udp(29 * s), udp(62 * s)},
 			[]event{{false, time.Hour, time.Hour, 1, "shutdown"}, {false, 0, 29 * s, 2, "idle"}, {false, 62 * s, 62 * s, 1, "shutdown"}},
+		},
+		"a lost packet of another clock": {
+			[]testnet.Captured{udp(time.Hour), udp(0), udp(time.Hour + s)},
+			[]event{{false, time.Hour, time.Hour + s, 3, "shutdown"}},
+		},
+		"born closed": {
+			[]testnet.Captured{tcp(0, true, testnet.RST), tcp(5*s, true, testnet.ACK)},
+			[]event{{true, 0, 0, 1, "rst"}, {true, 5 * s, 5 * s, 1, "shutdown"}},
+		},
+		"a day, a packet a minute": {
+			every(time.Minute, 24*60), minutes(24 * 60),
 		},
 		"another capture behind a close": {
 			[]testnet.Captured{tcp(time.Hour, true, testnet.ACK), tcp(time.Hour, false, testnet.RST), tcp(0, true, testnet.ACK), tcp(0, false, testnet.RST), udp(2 * s)},
@@ -205,6 +236,77 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// counting is a kernel side that counts how often its map is walked.
+type counting struct {
+	*datapath.Datapath
+	walks int
+}
+
+func (c *counting) Sweep(nowNs uint64, limits flow.Limits) (flow.Resident, bool, error) {
+	c.walks++
+	return c.Datapath.Sweep(nowNs, limits)
+}
+
+func (c *counting) SweepOut() (flow.Resident, bool, error) {
+	c.walks++
+	return c.Datapath.SweepOut()
+}
+
+// TestWalks: the map is walked when there is something to be found, not for every two seconds of the capture.
+func TestWalks(t *testing.T) {
+	const packets = 2000
+	var interleaved []testnet.Captured // two clocks, 61 s apart
+	for i := range packets {
+		at := time.Duration(i)*time.Millisecond + time.Duration(i%2)*61*time.Second
+		frame := testnet.UDP(fmt.Sprintf("10.0.0.1:%d", 1000+i%2), server, 10).Bytes()
+		interleaved = append(interleaved, testnet.Captured{At: at, Frame: frame})
+	}
+	for name, row := range map[string]struct {
+		frames []testnet.Captured
+		most   int
+	}{
+		"a packet a second": {every(time.Second, packets), packets / 15},
+		"a packet a day":    {every(24*time.Hour, 20), 2*20 + 2},
+		"two clocks":        {interleaved, 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newReplay(t, testnet.Pcap(t, row.frames...), io.Discard)
+			kernel := &counting{Datapath: r.kernel}
+			collector, err := collect.New(r.cfg.Collect, kernel, r, r.clock, r, prometheus.NewRegistry())
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.collector = collector
+			books, err := r.Run(t.Context())
+			if err != nil || books.Ledger.Exported.Packets != uint64(len(row.frames)) {
+				t.Errorf("error %v, books %+v", err, books)
+			}
+			if kernel.walks > row.most {
+				t.Errorf("%d walks for %d packets, want %d at most", kernel.walks, len(row.frames), row.most)
+			}
+		})
+	}
+}
+
+// TestInterruptedGap: a long gap in a capture does not keep a replay from ending.
+func TestInterruptedGap(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	r := newReplay(t, testnet.Pcap(t, udp(0), udp(time.Hour)), &cancelling{cancel})
+	r.events = bufio.NewWriterSize(r.cfg.Events, 16) // the idle flow's event, in the gap, is what cancels
+	books, err := r.Run(ctx)
+	if err == nil || err.Error() != "interrupted behind packet 1" || books.Seen().Packets != 1 {
+		t.Errorf("error %v, books %+v", err, books)
+	}
+}
+
+// cancelling ends a context when it is written to.
+type cancelling struct{ cancel context.CancelFunc }
+
+func (c *cancelling) Write(b []byte) (int, error) {
+	c.cancel()
+	return len(b), nil
+}
+
 type full struct{ error }
 
 func (f full) Write([]byte) (int, error) { return 0, f.error }
@@ -231,19 +333,20 @@ func TestBooks(t *testing.T) {
 		Ledger: flow.Ledger{
 			Seen:      map[string]flow.Counter{"tc_ingress": {Packets: 1200, Bytes: 120000}},
 			Uncounted: map[string]flow.Counter{"not_ip": {Packets: 20, Bytes: 2000}, "malformed": {}},
-			Counted:   flow.Counter{Packets: 1180, Bytes: 118000}, Inserts: 5,
+			Counted:   flow.Counter{Packets: 1180, Bytes: 118000}, Inserts: 5, Unopened: 7,
 			Exported: flow.Counter{Packets: 1177, Bytes: 117600}, Deletes: 2,
 		},
 		Audit: flow.Audit{EvictedFlows: 3, Evicted: flow.Counter{Packets: 3, Bytes: 300}},
 	}
 	const want = `
-               packets   bytes  connections
-         seen     1200  120000            -
-       not_ip       20    2000            -
-      counted     1180  118000            5
-     exported     1177  117600            2
-      evicted        3     300            3
-  unaccounted        0     100            -
+                          packets   bytes  connections
+                    seen     1200  120000            -
+                  not_ip       20    2000            -
+                 counted     1180  118000            5
+  of which not unwrapped        7       -            -
+                exported     1177  117600            2
+                 evicted        3     300            3
+             unaccounted        0     100            -
 events: 3
 `
 	var out strings.Builder
