@@ -44,7 +44,6 @@ type Build struct {
 type Agent struct {
 	log         *zap.Logger
 	stopTimeout time.Duration
-	interfaces  int
 	pinned      bool // programs and maps stay when the process ends
 	stopping    atomic.Bool
 
@@ -63,7 +62,7 @@ func Start(s config.Settings, build Build, stdout io.Writer, log *zap.Logger) (_
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{log: log, stopTimeout: s.StopTimeout, interfaces: len(interfaces), pinned: s.PinDir != ""}
+	a := &Agent{log: log, stopTimeout: s.StopTimeout, pinned: s.PinDir != ""}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
@@ -229,7 +228,7 @@ func (t *task) wait() error {
 // Run works until ctx ends, then stops: it detaches, has the kernel hand over all that is left, and delivers it within
 // the stop timeout. It returns nil after such a stop, and an error when a part failed.
 func (a *Agent) Run(ctx context.Context) error {
-	a.log.Info("counting", zap.Int("interfaces", a.interfaces), zap.String("metrics", a.server.Addr().String()))
+	a.log.Info("counting", zap.Int("interfaces", a.attachments.interfaces()), zap.String("metrics", a.server.Addr().String()))
 
 	// What serves the others outlives them: each of these ends when those before it in the way of a packet have.
 	serving, stopServing := context.WithCancel(context.Background())

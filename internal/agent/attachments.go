@@ -74,14 +74,40 @@ func (a attaching) in(netns uint8, name string) *attachments {
 	}
 }
 
-// attachAll attaches to both sides of every interface. If one fails, none stays attached but what a process left.
+// attachAll attaches to both sides of every interface. What was not asked for by its name, but by a glob, auto or all, is passed
+// over if it fails, as it is later on, unless nothing else is there. After an error nothing stays attached but what a process
+// left.
 func (a *attachments) attachAll(interfaces []datapath.Interface) error {
+	var errs []error
 	for _, ifi := range interfaces {
-		if err := a.attach(ifi); err != nil {
+		err := a.attach(ifi)
+		if err == nil {
+			continue
+		}
+		if a.want.Mode == config.InterfacesNamed && slices.Contains(a.want.Patterns, ifi.Name) {
 			return errors.Join(err, a.end())
 		}
+		a.refuse(ifi, err)
+		errs = append(errs, err)
+	}
+	if len(errs) == len(interfaces) {
+		return errors.Join(errs...)
 	}
 	return nil
+}
+
+// refuse lets go of an interface that cannot be attached on both sides, until it is tried again.
+func (a *attachments) refuse(ifi datapath.Interface, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	err = errors.Join(err, a.detach(ifi.Index))
+	if _, missing := netlink.LinkByIndex(ifi.Index); errors.As(missing, new(netlink.LinkNotFoundError)) {
+		a.log.Debug("an interface went away before it was attached", zap.String("interface", ifi.Name), zap.Error(err))
+		return
+	}
+	a.refused[ifi.Index] = time.Now()
+	a.metrics.failed.Inc()
+	a.log.Warn("an interface cannot be attached", zap.String("interface", ifi.Name), zap.Error(err))
 }
 
 // attach attaches to the sides of an interface where nothing is.
@@ -105,6 +131,13 @@ func (a *attachments) attachedTo(index int, side datapath.Side) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.ContainsFunc(a.current[index], func(at *datapath.Attachment) bool { return at.Side == side })
+}
+
+// interfaces says how many are attached.
+func (a *attachments) interfaces() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.current)
 }
 
 func (a *attachments) add(at *datapath.Attachment) {
@@ -184,12 +217,7 @@ func (a *attachments) relist() error {
 	}
 	for _, ifi := range a.fresh() {
 		if err := a.attach(ifi); err != nil {
-			a.metrics.failed.Inc()
-			a.mu.Lock()
-			err = errors.Join(err, a.detach(ifi.Index))
-			a.refused[ifi.Index] = time.Now()
-			a.mu.Unlock()
-			a.log.Warn("an interface cannot be attached", zap.String("interface", ifi.Name), zap.Error(err))
+			a.refuse(ifi, err)
 		}
 	}
 	return nil

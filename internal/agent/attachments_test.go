@@ -168,13 +168,13 @@ func TestAttachAndDetach(t *testing.T) {
 	}
 }
 
-// TestAttachFails: a failure at the second interface leaves nothing at the first.
+// TestAttachFails: a failure at the second interface, which was asked for by its name, leaves nothing at the first.
 func TestAttachFails(t *testing.T) {
 	s := newStand(t)
-	s.interfaces[1] = datapath.Interface{Index: 4711, Name: "nonesuch"}
+	s.interfaces[1] = datapath.Interface{Index: 4711, Name: "b"}
 	s.hook = config.IngressXDP
 	err := s.namespace.Do(func() error { return s.attachAll(s.interfaces) })
-	if err == nil || !strings.Contains(err.Error(), `attach to "nonesuch" egress`) {
+	if err == nil || !strings.Contains(err.Error(), `attach to "b" egress`) {
 		t.Errorf("error %v, want one that names the interface", err)
 	}
 	s.check(t, "failed", nil, nothingAttached)
@@ -183,6 +183,42 @@ func TestAttachFails(t *testing.T) {
 	}
 	if s.logs.FilterMessage("attached").Len() != 2 {
 		t.Errorf("logged %v, want that the first was attached before", s.logs.All())
+	}
+}
+
+// TestAttachesWhatItCan: what a glob or all finds may fail, or be gone by now, as long as something is attached.
+func TestAttachesWhatItCan(t *testing.T) {
+	for _, row := range []struct {
+		name    string
+		want    config.Interfaces
+		fails   datapath.Interface
+		metrics map[string]float64
+		logged  string
+	}{
+		{"gone", all, datapath.Interface{Index: 4711, Name: "gone"}, nil, "an interface went away before it was attached"},
+		{
+			"without XDP", named("a", "l*"),
+			datapath.Interface{Index: 1, Name: "lo"},
+			map[string]float64{"weir_attach_failures_total": 1},
+			"an interface cannot be attached",
+		},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := newStand(t)
+			s.hook, s.want = config.IngressXDP, row.want
+			s.do(t, func() error { return s.attachAll([]datapath.Interface{row.fails, s.interfaces[0]}) })
+			want := map[string]float64{"weir_attached_interfaces ingress xdp": 1, "weir_attached_interfaces egress tcx": 1}
+			maps.Copy(want, row.metrics)
+			s.check(t, "one of two", want, ready("xdp", "a"))
+			if n := s.logs.FilterMessage(row.logged).Len(); n != 1 {
+				t.Errorf("logged %v, want %q once", s.logs.All(), row.logged)
+			}
+			s.do(t, s.detachAll)
+			err := s.namespace.Do(func() error { return s.attachAll([]datapath.Interface{row.fails}) })
+			if want := fmt.Sprintf("attach to %q", row.fails.Name); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("error %v with nothing to attach, want %q", err, want)
+			}
+		})
 	}
 }
 

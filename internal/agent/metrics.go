@@ -36,7 +36,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}),
 		failed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "weir_attach_failures_total",
-			Help: "Tries to attach to an interface that appeared, in vain.",
+			Help: "Tries to attach to an interface, in vain; it is tried again.",
 		}),
 		removed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "weir_attachments_removed_total",
