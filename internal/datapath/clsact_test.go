@@ -1,6 +1,8 @@
 package datapath
 
 import (
+	"errors"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -81,11 +83,16 @@ func TestClsact(t *testing.T) {
 	}
 }
 
-// TestClsactAfterAKill replaces the filter that a killed weir left, and leaves the filters of others alone.
+// TestClsactAfterAKill replaces the filters that killed weirs left, and leaves the filters of others alone.
 func TestClsactAfterAKill(t *testing.T) {
-	k, killed := newKernel(t, 1024), newKernel(t, 1024)
+	k, killed, another := newKernel(t, 1024), newKernel(t, 1024), newKernel(t, 1024)
 	_, in := veth(t)
-	killed.filter(t, in, Ingress)
+	dead := []hold{killed.filter(t, in, Ingress), another.filter(t, in, Ingress)}
+	for _, h := range dead {
+		if err := h.(filterHold).life.Close(); err != nil { // as the kernel does
+			t.Fatal(err)
+		}
+	}
 	foreign := newFilter(in.Index, Ingress, killed.coll.Programs[kernelProgTcIngress])
 	foreign.Name, foreign.Handle = "foreign", 1<<20
 	inside(t, in, func() error { return netlink.FilterAdd(foreign) })
@@ -99,27 +106,130 @@ func TestClsactAfterAKill(t *testing.T) {
 	}
 }
 
-// TestClsactTakenAway: weir knows that its filter is gone, and leaves a qdisc alone that somebody else made in the place of
-// its own.
-func TestClsactTakenAway(t *testing.T) {
-	k := newKernel(t, 1024)
-	_, in := veth(t)
-	for _, theirs := range []bool{false, true} {
-		held := k.filter(t, in, Ingress)
-		inside(t, in, func() error { return netlink.QdiscDel(clsact(in.Index)) })
-		if theirs {
-			inside(t, in, func() error { return netlink.QdiscAdd(clsact(in.Index)) })
+// checkHeld compares what weir knows of its filter.
+func checkHeld(t *testing.T, l *testnet.Link, h hold, when string, want bool) {
+	t.Helper()
+	inside(t, l, func() error {
+		held, err := h.Held()
+		if held != want {
+			t.Errorf("%s: held %t, want %t", when, held, want)
 		}
-		inside(t, in, func() error {
-			there, err := held.Held()
-			if there {
-				t.Error("a filter is there that went with its qdisc")
+		return err
+	})
+}
+
+// pinnedKernel is one with a folder of pins of its own, or that of the one before.
+func pinnedKernel(t *testing.T, dir string) kernel {
+	t.Helper()
+	return newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, PinDir: dir})
+}
+
+// TestClsactBesideAnother: the filters of two that live stay beside each other, and so does that of one that has let its own
+// stay: each removes its own alone.
+func TestClsactBesideAnother(t *testing.T) {
+	plain := func(t *testing.T) kernel { return newKernel(t, 1024) }
+	pinned := func(t *testing.T) kernel { return pinnedKernel(t, filepath.Join(bpfFS(t), "weir")) }
+	for name, make := range map[string][2]func(*testing.T) kernel{
+		"without pins": {plain, plain}, "with pins": {pinned, pinned}, "beside pins": {pinned, plain}, "pins beside": {plain, pinned},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := make[0](t), make[1](t)
+			_, in := veth(t)
+			first, second := a.filter(t, in, Ingress), b.filter(t, in, Ingress)
+			checkHeld(t, in, first, "the first, beside another", true)
+			inside(t, in, first.Close)
+			checkHeld(t, in, first, "the first, closed", false)
+			checkHeld(t, in, second, "the second, after the first", true)
+			inside(t, in, second.Close)
+			if names := filterNames(t, in); len(names) != 0 {
+				t.Errorf("filters %v are left", names)
 			}
-			return err
 		})
-		inside(t, in, held.Close)
-		if left, want := clsactLeft(t, in), map[bool]int{false: 0, true: 1}[theirs]; left != want {
-			t.Errorf("made again by somebody else %t: %d clsact qdiscs left, want %d", theirs, left, want)
+	}
+}
+
+// TestClsactTakenAway: weir knows that its filter is gone, and leaves a qdisc alone that somebody else made in the place of
+// its own, also when it attaches again.
+func TestClsactTakenAway(t *testing.T) {
+	for _, pins := range []bool{false, true} {
+		k := newKernel(t, 1024)
+		if pins {
+			k = pinnedKernel(t, filepath.Join(bpfFS(t), "weir"))
+		}
+		_, in := veth(t)
+		for _, theirs := range []bool{false, true} {
+			held := k.filter(t, in, Ingress)
+			inside(t, in, func() error { return netlink.QdiscDel(clsact(in.Index)) })
+			if theirs {
+				inside(t, in, func() error { return netlink.QdiscAdd(clsact(in.Index)) })
+			}
+			checkHeld(t, in, held, "the qdisc gone", false)
+			want := map[bool]int{false: 0, true: 1}[theirs]
+			for range 2 {
+				inside(t, in, held.Close)
+				if left := clsactLeft(t, in); left != want {
+					t.Errorf("pins %t, made again by somebody else %t: %d clsact qdiscs left, want %d", pins, theirs, left, want)
+				}
+				held = k.filter(t, in, Ingress)
+			}
+			inside(t, in, held.Close)
 		}
 	}
+}
+
+// TestClsactTakenAwayMeanwhile: while no process has the folder, somebody made another qdisc in the place of weir's.
+func TestClsactTakenAwayMeanwhile(t *testing.T) {
+	dir := filepath.Join(bpfFS(t), "weir")
+	_, in := veth(t)
+	for round := range 2 {
+		begin(t, Config{MaxFlows: 1024, Sampling: 1, PinDir: dir}, in, ModeClsact, ModeClsact).end(t)
+		if round == 0 {
+			inside(t, in, func() error { return netlink.QdiscDel(clsact(in.Index)) })
+			inside(t, in, func() error { return netlink.QdiscAdd(clsact(in.Index)) })
+		}
+	}
+	inside(t, in, func() error { return Unpin(dir) })
+	if left, names := clsactLeft(t, in), filterNames(t, in); left != 1 || len(names) != 0 {
+		t.Errorf("%d clsact qdiscs and filters %v left, want theirs alone", left, names)
+	}
+}
+
+// TestClsactOneTakenAway: with weir's other filter on it, the qdisc is still weir's.
+func TestClsactOneTakenAway(t *testing.T) {
+	k := newKernel(t, 1024)
+	_, in := veth(t)
+	ingress, egress := k.filter(t, in, Ingress).(filterHold), k.filter(t, in, Egress)
+	inside(t, in, func() error {
+		_, err := removeFilters(in.Index, Ingress, ingress.program)
+		return err
+	})
+	inside(t, in, ingress.Close)
+	again := k.filter(t, in, Ingress)
+	inside(t, in, again.Close)
+	inside(t, in, egress.Close)
+	if left := clsactLeft(t, in); left != 0 {
+		t.Errorf("%d clsact qdiscs left of weir's own", left)
+	}
+}
+
+// TestPinnedFilterElsewhere: what stays in another namespace is told of, and is taken over by who comes there.
+func TestPinnedFilterElsewhere(t *testing.T) {
+	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir")}
+	_, in := veth(t)
+	begin(t, cfg, in, ModeClsact, ModeClsact).end(t)
+	d, err := Load(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Settle(); !errors.Is(err, errElsewhere) {
+		t.Errorf("error %v, want that a filter is elsewhere", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	begin(t, cfg, in, ModeClsact, ModeClsact).end(t)
+	if names := filterNames(t, in); len(names) != 1 {
+		t.Errorf("filters %v, want one", names)
+	}
+	inside(t, in, func() error { return Unpin(cfg.PinDir) })
 }

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -15,8 +14,8 @@ import (
 )
 
 // An attachment has a file in the folder of links: the link itself or, as a clsact filter has none, an empty folder. Its name
-// has the inode of the network namespace, the interface's index there, the side and the mode; that of a qdisc that weir made
-// ends in qdiscMark.
+// has the inode of the network namespace, the interface's index there, the side, the mode and, of a filter, its program's ID;
+// that of a qdisc that weir made ends in qdiscMark.
 const qdiscMark = "qdisc"
 
 // linkPath names what there is to keep of an interface, of the namespace that the calling thread is in.
@@ -155,7 +154,11 @@ func (p *pins) settle() error {
 // dropLink detaches a pinned link, or what a sign is of.
 func dropLink(path string, sign bool) error {
 	if sign {
-		return errors.Join(dropSigned(filepath.Base(path)), os.Remove(path))
+		err := dropSigned(filepath.Base(path))
+		if errors.Is(err, errElsewhere) {
+			return err // and the sign stays, for a process that comes there
+		}
+		return errors.Join(err, os.Remove(path))
 	}
 	l, err := link.LoadPinnedLink(path, nil)
 	if err != nil {
@@ -164,29 +167,50 @@ func dropLink(path string, sign bool) error {
 	return errors.Join(l.Unpin(), l.Close())
 }
 
+var errElsewhere = errors.New("it is in another network namespace, and stays")
+
 // dropSigned removes the filter or the qdisc that a sign is of, if it is in the namespace that the thread is in.
 func dropSigned(name string) error {
-	parts := strings.Split(name, "-")
 	var stat unix.Stat_t
 	if err := unix.Stat("/proc/thread-self/ns/net", &stat); err != nil {
 		return fmt.Errorf("identify the network namespace: %w", err)
 	}
-	if len(parts) < 3 || parts[0] != strconv.FormatUint(stat.Ino, 10) {
-		return nil
-	}
-	ifindex, err := strconv.Atoi(parts[1])
-	if err != nil {
-		return fmt.Errorf("read the name of a sign %q: %w", name, err)
-	}
-	if parts[2] == qdiscMark {
+	var inode, program uint64
+	var ifindex int
+	if _, err := fmt.Sscanf(name, "%d-%d-"+qdiscMark, &inode, &ifindex); err == nil {
+		if inode != stat.Ino {
+			return nil
+		}
 		_, err := releaseQdisc(ifindex)
 		return err
 	}
-	_, err = removeFilters(ifindex, Side(parts[2]))
-	if gone(err) {
+	side := Ingress
+	if strings.Contains(name, string(Egress)) {
+		side = Egress
+	}
+	format := strings.Join([]string{"%d-%d", string(side), string(ModeClsact), "%d"}, "-")
+	if _, err := fmt.Sscanf(name, format, &inode, &ifindex, &program); err != nil {
+		return fmt.Errorf("read the name of a sign %q: %w", name, err)
+	}
+	if inode != stat.Ino {
+		return goneElsewhere(name, ebpf.ProgramID(program))
+	}
+	if _, err := removeFilters(ifindex, side, ebpf.ProgramID(program)); err != nil && !gone(err) {
+		return err
+	}
+	return nil
+}
+
+// goneElsewhere fails if the kernel may still have the program of a filter.
+func goneElsewhere(name string, id ebpf.ProgramID) error {
+	prog, err := ebpf.NewProgramFromID(id)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return err
+	if err == nil {
+		prog.Close()
+	}
+	return fmt.Errorf("detach the filter %q: %w", name, errElsewhere)
 }
 
 // Settle detaches what another process left attached and this one did not take over.
