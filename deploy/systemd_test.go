@@ -51,7 +51,7 @@ func TestSystemd(t *testing.T) {
 		"RestrictNamespaces":       "yes",
 		"LockPersonality":          "yes",
 		"MemoryDenyWriteExecute":   "yes",
-		"RestrictAddressFamilies":  "AF_INET AF_INET6 AF_NETLINK",
+		"RestrictAddressFamilies":  "AF_INET AF_INET6 AF_NETLINK AF_UNIX",
 		// bpf last: @privileged, which is taken out, has it too.
 		"SystemCallFilter": "@system-service; ~@privileged @resources; bpf",
 	} {
