@@ -123,16 +123,13 @@ func (a *Agent) load(s config.Settings, build Build, reg *prometheus.Registry) e
 	if err != nil {
 		return err
 	}
+	rest := max(s.TCPIdleTimeout, s.UDPIdleTimeout)
 	shared := attaching{
 		want: s.Interface, hook: s.IngressHook, stay: a.pinned, kernel: a.kernel, node: node, log: a.log, metrics: m,
+		rested: func(since time.Time) bool { return a.collector.Swept().After(since.Add(rest)) },
 	}
 	a.attachments = shared.in(0, "")
-	numbered, err := a.kernel.Numbered()
-	if err != nil {
-		return err
-	}
-	rest := max(s.TCPIdleTimeout, s.UDPIdleTimeout)
-	if a.namespaces, err = newNamespaces(s.Netns, shared, newNumbers(rest, a.collector.Swept, numbered)); err != nil {
+	if a.namespaces, err = newNamespaces(s.Netns, shared); err != nil {
 		return err
 	}
 	for _, c := range []prometheus.Collector{

@@ -41,6 +41,7 @@ type attaching struct {
 	stay    bool // attached, when the process ends
 	kernel  *datapath.Datapath
 	node    *enrich.Node
+	rested  func(since time.Time) bool // whether no flow in the map is from before that time
 	log     *zap.Logger
 	metrics *metrics
 }

@@ -32,7 +32,9 @@ type stand struct {
 	logs       *observer.ObservedLogs
 }
 
-func newStand(t *testing.T) *stand {
+func newStand(t *testing.T) *stand { return newStandWith(t, datapath.Config{MaxFlows: 1024}) }
+
+func newStandWith(t *testing.T, cfg datapath.Config) *stand {
 	t.Helper()
 	s := &stand{namespace: testnet.NewNamespace(t), reg: prometheus.NewRegistry()}
 	beyond := testnet.NewNamespace(t)
@@ -40,7 +42,7 @@ func newStand(t *testing.T) *stand {
 		l, _ := testnet.Veth(t, testnet.End{Namespace: s.namespace, Name: name}, testnet.End{Namespace: beyond, Name: name})
 		s.interfaces = append(s.interfaces, datapath.Interface{Index: l.Index, Name: l.Name})
 	}
-	kernel, err := datapath.Load(datapath.Config{MaxFlows: 1024})
+	kernel, err := datapath.Load(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,6 +59,7 @@ func newStand(t *testing.T) *stand {
 	}
 	s.attachments = attaching{
 		want: named("a", "b"), hook: config.IngressTC, kernel: kernel, node: new(enrich.Node), log: zap.New(core), metrics: m,
+		rested: func(time.Time) bool { return false },
 	}.in(0, "")
 	return s
 }

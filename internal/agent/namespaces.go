@@ -12,6 +12,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"weir/internal/datapath"
+	"weir/internal/enrich"
 	"weir/internal/netns"
 	"weir/internal/telemetry"
 )
@@ -46,25 +48,40 @@ type watched struct {
 }
 
 // newNamespaces fails if a path leads to no namespace, or if weir may not enter one.
-func newNamespaces(patterns []string, a attaching, n *numbers) (*namespaces, error) {
+func newNamespaces(patterns []string, a attaching) (*namespaces, error) {
 	own, err := netns.Own()
 	if err != nil {
 		return nil, err
 	}
 	s := &namespaces{
-		attaching: a, patterns: patterns, own: own, numbers: n,
+		attaching: a, patterns: patterns, own: own,
 		refused: map[netns.ID]time.Time{}, watched: map[netns.ID]*watched{}, entered: make(chan struct{}),
 	}
-	if len(patterns) == 0 {
-		return s, nil
+	if len(patterns) > 0 {
+		if _, err := s.find(); err != nil {
+			return nil, err
+		}
+		if err := netns.Permitted(); err != nil {
+			return nil, fmt.Errorf("watch other network namespaces (AGENT_NETNS): %w", err)
+		}
 	}
-	if _, err := s.find(); err != nil {
-		return nil, err
+	return s, s.recall()
+}
+
+// recall has the numbers stand for what they stood for under the last process: flows that it left may carry them, also those of
+// a namespace that is gone.
+func (s *namespaces) recall() error {
+	numbered, err := s.kernel.Numbered()
+	if err != nil {
+		return err
 	}
-	if err := netns.Permitted(); err != nil {
-		return nil, fmt.Errorf("watch other network namespaces (AGENT_NETNS): %w", err)
+	kept := make(map[uint64]uint8, len(numbered))
+	for number, n := range numbered {
+		kept[n.Cookie] = number
+		s.node.Set(number, enrich.New(n.Name))
 	}
-	return s, nil
+	s.numbers = newNumbers(s.rested, kept)
+	return nil
 }
 
 // find returns the namespaces that the patterns lead to, but for the agent's own, each by the first path to it.
@@ -162,11 +179,8 @@ func (s *namespaces) enter(ctx context.Context, found netns.Found) error {
 	if err != nil {
 		return err
 	}
-	number, ok := s.numbers.take(found.ID.Inode())
-	if !ok {
-		return errors.Join(errNumbers, namespace.Close())
-	}
-	if err := s.kernel.Number(found.ID.Inode(), number); err != nil {
+	number, err := s.number(namespace, found.Name())
+	if err != nil {
 		return errors.Join(err, namespace.Close())
 	}
 	ctx, stop := context.WithCancel(ctx)
@@ -189,6 +203,23 @@ func (s *namespaces) enter(ctx context.Context, found netns.Found) error {
 		w.err = errors.Join(err, namespace.Close())
 	}()
 	return nil
+}
+
+// number finds a number for a namespace, and remembers it for the next process.
+func (s *namespaces) number(n *netns.Namespace, name string) (uint8, error) {
+	cookie, err := n.Cookie()
+	if err != nil {
+		return 0, err
+	}
+	number, ok := s.numbers.take(cookie)
+	if !ok {
+		return 0, errNumbers
+	}
+	if err := s.kernel.Number(number, datapath.Namespace{Cookie: cookie, Name: name}); err != nil {
+		s.numbers.giveBack(number)
+		return 0, err
+	}
+	return number, nil
 }
 
 // leave detaches everything in a namespace and forgets it. Flows that carry its number are handed over later.

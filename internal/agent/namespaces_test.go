@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"golang.org/x/sys/unix"
 
+	"weir/internal/datapath"
+	"weir/internal/netns"
 	"weir/internal/testnet"
 )
 
@@ -32,7 +34,7 @@ func newBlue(t *testing.T, patterns ...string) *blue {
 		patterns[i] = filepath.Join(b.dir, patterns[i])
 	}
 	b.stand.do(t, func() (err error) {
-		b.namespaces, err = newNamespaces(patterns, b.stand.attaching, newNumbers(time.Minute, func() time.Time { return time.Time{} }, nil))
+		b.namespaces, err = newNamespaces(patterns, b.stand.attaching)
 		return err
 	})
 	return b
@@ -125,8 +127,87 @@ func TestNamespaceRefused(t *testing.T) {
 // TestNamespaceNamed: a path must lead to a namespace at the start.
 func TestNamespaceNamed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "nonesuch")
-	_, err := newNamespaces([]string{path}, attaching{}, nil)
+	_, err := newNamespaces([]string{path}, attaching{})
 	if want := fmt.Sprintf("network namespace %q: no such file or directory", path); err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}
+}
+
+// life is one process's on a folder of pins, which gives numbers to namespaces.
+func life(t *testing.T, pins string, live func(*testing.T, *namespaces)) {
+	t.Helper()
+	t.Run("life", func(t *testing.T) {
+		s := newStandWith(t, datapath.Config{MaxFlows: 1024, PinDir: filepath.Join(pins, "weir")})
+		n, err := newNamespaces(nil, s.attaching)
+		if err != nil {
+			t.Fatal(err)
+		}
+		live(t, n)
+	})
+}
+
+// give returns the number that a namespace is given, and is called by its path.
+func (s *namespaces) give(t *testing.T, path string) (uint8, error) {
+	t.Helper()
+	found, err := netns.Find(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := netns.Open(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	return s.number(n, path)
+}
+
+// TestNumbersOutliveTheProcess: a number stands for the same namespace afterwards, even if that is gone, and another one has its
+// path and, mostly, its inode.
+func TestNumbersOutliveTheProcess(t *testing.T) {
+	pins, dir := testnet.BPFFS(t), t.TempDir()
+	long := filepath.Join(dir, strings.Repeat("n", 200))
+	paths := []string{filepath.Join(dir, "gone"), filepath.Join(dir, "kept"), long}
+	for _, path := range paths[1:] {
+		testnet.NewNamespace(t).Bind(t, path)
+	}
+	life(t, pins, func(t *testing.T, n *namespaces) {
+		testnet.NewNamespace(t).Bind(t, paths[0]) // goes with the test
+		for i, path := range paths {
+			if number, err := n.give(t, path); number != uint8(i+1) || err != nil {
+				t.Fatalf("%s is number %d, %v, want %d", path, number, err, i+1)
+			}
+		}
+	})
+	testnet.NewNamespace(t).Bind(t, paths[0])
+	life(t, pins, func(t *testing.T, n *namespaces) {
+		for i, path := range paths {
+			want := path[max(0, len(path)-160):]
+			if got := n.node.NamespaceName(uint8(i + 1)); got != want {
+				t.Errorf("number %d is called %q, want %q", i+1, got, want)
+			}
+		}
+		for i, want := range []uint8{4, 2, 3} {
+			if got, err := n.give(t, paths[i]); got != want || err != nil {
+				t.Errorf("%s is number %d, %v, want %d", paths[i], got, err, want)
+			}
+		}
+	})
+}
+
+// TestNumberIsNotLost: one that cannot be remembered is given to nobody, and can be given again.
+func TestNumberIsNotLost(t *testing.T) {
+	pins, path := testnet.BPFFS(t), filepath.Join(t.TempDir(), "blue")
+	testnet.NewNamespace(t).Bind(t, path)
+	life(t, pins, func(t *testing.T, n *namespaces) {
+		if err := unix.Mount("", pins, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
+			t.Fatal(err)
+		}
+		before := len(n.numbers.free)
+		if number, err := n.give(t, path); err == nil || !strings.HasPrefix(err.Error(), "remember a namespace's number") {
+			t.Errorf("given %d, %v, want that it cannot be remembered", number, err)
+		}
+		if after := len(n.numbers.free); after != before {
+			t.Errorf("%d numbers are free, want %d", after, before)
+		}
+	})
 }

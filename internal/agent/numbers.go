@@ -8,9 +8,8 @@ import (
 
 // numbers gives network namespaces the numbers 1 to 255, which their flows carry.
 type numbers struct {
-	kept  map[uint64]uint8 // by the inode of the namespace: what the last process gave, and this one has not given yet
-	rest  time.Duration    // how long a flow can be idle before a sweep hands it over
-	swept func() time.Time // when the last sweep of the whole map began whose events are made
+	kept   map[uint64]uint8           // by the namespace's cookie: what the last process gave, and this one has not given yet
+	rested func(since time.Time) bool // whether no flow in the map is from before that time
 
 	free []returned // in the order in which they came back
 }
@@ -20,9 +19,9 @@ type returned struct {
 	at     time.Time // zero: it was never given
 }
 
-// newNumbers goes on with the numbers that the last process gave, by the namespaces' inodes: flows may carry them.
-func newNumbers(rest time.Duration, swept func() time.Time, kept map[uint64]uint8) *numbers {
-	n := &numbers{kept: maps.Clone(kept), rest: rest, swept: swept}
+// newNumbers goes on with the numbers that the last process gave, by the namespaces' cookies: flows may carry them.
+func newNumbers(rested func(time.Time) bool, kept map[uint64]uint8) *numbers {
+	n := &numbers{kept: maps.Clone(kept), rested: rested}
 	used := slices.Collect(maps.Values(kept))
 	for number := uint8(255); number > 0; number-- {
 		if !slices.Contains(used, number) {
@@ -38,9 +37,9 @@ func newNumbers(rest time.Duration, swept func() time.Time, kept map[uint64]uint
 
 // take returns the number that the namespace had under the last process, or one that no flow carries any more, if there is
 // one.
-func (n *numbers) take(inode uint64) (uint8, bool) {
-	if number, ok := n.kept[inode]; ok {
-		delete(n.kept, inode)
+func (n *numbers) take(cookie uint64) (uint8, bool) {
+	if number, ok := n.kept[cookie]; ok {
+		delete(n.kept, cookie)
 		n.free = slices.DeleteFunc(n.free, func(r returned) bool { return r.number == number })
 		return number, true
 	}
@@ -48,7 +47,7 @@ func (n *numbers) take(inode uint64) (uint8, bool) {
 		return 0, false
 	}
 	first := n.free[0]
-	if !first.at.IsZero() && !n.swept().After(first.at.Add(n.rest)) {
+	if !first.at.IsZero() && !n.rested(first.at) {
 		return 0, false
 	}
 	n.free = n.free[1:]

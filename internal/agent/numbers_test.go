@@ -11,7 +11,7 @@ func TestNumbers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rest = time.Minute
 		var swept time.Time
-		n := newNumbers(rest, func() time.Time { return swept }, nil)
+		n := newNumbers(func(since time.Time) bool { return swept.After(since.Add(rest)) }, nil)
 		given := map[uint8]bool{}
 		for range 255 {
 			number, ok := n.take(1)
@@ -41,13 +41,13 @@ func TestNumbers(t *testing.T) {
 
 // TestNumbersAreKept: a namespace has the number that it had under the last process, and nobody else has it meanwhile.
 func TestNumbersAreKept(t *testing.T) {
-	n := newNumbers(time.Minute, func() time.Time { return time.Now().Add(time.Hour) }, map[uint64]uint8{4711: 1, 4712: 3})
+	n := newNumbers(func(time.Time) bool { return true }, map[uint64]uint8{4711: 1, 4712: 3})
 	for _, row := range []struct {
-		inode uint64
-		want  uint8
+		cookie uint64
+		want   uint8
 	}{{1, 2}, {4712, 3}, {2, 4}, {4711, 1}, {4711, 5}} {
-		if got, ok := n.take(row.inode); got != row.want || !ok {
-			t.Errorf("namespace %d is given %d, %t, want %d", row.inode, got, ok, row.want)
+		if got, ok := n.take(row.cookie); got != row.want || !ok {
+			t.Errorf("namespace %d is given %d, %t, want %d", row.cookie, got, ok, row.want)
 		}
 	}
 }

@@ -128,7 +128,7 @@ func pinnedKernel(t *testing.T, dir string) kernel {
 // stay: each removes its own alone.
 func TestClsactBesideAnother(t *testing.T) {
 	plain := func(t *testing.T) kernel { return newKernel(t, 1024) }
-	pinned := func(t *testing.T) kernel { return pinnedKernel(t, filepath.Join(bpfFS(t), "weir")) }
+	pinned := func(t *testing.T) kernel { return pinnedKernel(t, filepath.Join(testnet.BPFFS(t), "weir")) }
 	for name, make := range map[string][2]func(*testing.T) kernel{
 		"without pins": {plain, plain}, "with pins": {pinned, pinned}, "beside pins": {pinned, plain}, "pins beside": {plain, pinned},
 	} {
@@ -154,7 +154,7 @@ func TestClsactTakenAway(t *testing.T) {
 	for _, pins := range []bool{false, true} {
 		k := newKernel(t, 1024)
 		if pins {
-			k = pinnedKernel(t, filepath.Join(bpfFS(t), "weir"))
+			k = pinnedKernel(t, filepath.Join(testnet.BPFFS(t), "weir"))
 		}
 		_, in := veth(t)
 		for _, theirs := range []bool{false, true} {
@@ -179,7 +179,7 @@ func TestClsactTakenAway(t *testing.T) {
 
 // TestClsactTakenAwayMeanwhile: while no process has the folder, somebody made another qdisc in the place of weir's.
 func TestClsactTakenAwayMeanwhile(t *testing.T) {
-	dir := filepath.Join(bpfFS(t), "weir")
+	dir := filepath.Join(testnet.BPFFS(t), "weir")
 	_, in := veth(t)
 	for round := range 2 {
 		begin(t, Config{MaxFlows: 1024, Sampling: 1, PinDir: dir}, in, ModeClsact, ModeClsact).end(t)
@@ -214,7 +214,7 @@ func TestClsactOneTakenAway(t *testing.T) {
 
 // TestPinnedFilterElsewhere: what stays in another namespace is told of, and is taken over by who comes there.
 func TestPinnedFilterElsewhere(t *testing.T) {
-	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(bpfFS(t), "weir")}
+	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(testnet.BPFFS(t), "weir")}
 	_, in := veth(t)
 	begin(t, cfg, in, ModeClsact, ModeClsact).end(t)
 	d, err := Load(cfg)

@@ -127,3 +127,31 @@ func TestOpenAnother(t *testing.T) {
 		t.Errorf("error %v, want that it is another one", err)
 	}
 }
+
+// TestCookie: a namespace has the same however it is reached, and another one has another.
+func TestCookie(t *testing.T) {
+	dir := t.TempDir()
+	cookie := func(name string) uint64 {
+		t.Helper()
+		found, err := Find(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := Open(found[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		value, err := n.Cookie()
+		if err := errors.Join(err, n.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+	blue := testnet.NewNamespace(t)
+	blue.Bind(t, filepath.Join(dir, "blue"))
+	blue.Bind(t, filepath.Join(dir, "again"))
+	testnet.NewNamespace(t).Bind(t, filepath.Join(dir, "green"))
+	if one, again, other := cookie("blue"), cookie("again"), cookie("green"); one == 0 || again != one || other == one {
+		t.Errorf("cookies %d, again %d, and %d of another", one, again, other)
+	}
+}
