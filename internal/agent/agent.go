@@ -58,7 +58,11 @@ type Agent struct {
 // Start loads and attaches everything that the settings ask for: what fails at once comes first. When it fails, nothing
 // stays attached. Otherwise Run must follow.
 func Start(s config.Settings, build Build, stdout io.Writer, log *zap.Logger) (_ *Agent, err error) {
-	interfaces, err := findInterfaces(s.Interface)
+	links, err := listLinks()
+	if err != nil {
+		return nil, err
+	}
+	interfaces, err := findInterfaces(links, s.Interface)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +77,7 @@ func Start(s config.Settings, build Build, stdout io.Writer, log *zap.Logger) (_
 		func() error { return a.listen(s, reg) },
 		func() error { return a.open(s, build, stdout, reg) },
 		func() error { return a.load(s, build, reg) },
-		func() error { return a.attachments.host.Refresh() },
+		func() error { _, err := a.attachments.look(); return err },
 		func() error { return a.attachments.attachAll(interfaces) },
 	} {
 		if err := step(); err != nil {

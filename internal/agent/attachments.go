@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,7 +32,8 @@ type attachments struct {
 
 	mu      sync.Mutex
 	current map[int][]*datapath.Attachment // by interface index
-	refused map[int]time.Time              // when attaching failed, by interface index
+	refused map[int]refusal                // by interface index
+	missing []string                       // names that were asked for, of which there is no interface to attach to
 }
 
 // attaching is what the attachments of all namespaces share.
@@ -71,7 +73,7 @@ func (a attaching) in(netns uint8, name string) *attachments {
 		host:      host,
 		log:       log,
 		current:   map[int][]*datapath.Attachment{},
-		refused:   map[int]time.Time{},
+		refused:   map[int]refusal{},
 	}
 }
 
@@ -106,7 +108,7 @@ func (a *attachments) refuse(ifi datapath.Interface, err error) {
 		a.log.Debug("an interface went away before it was attached", zap.String("interface", ifi.Name), zap.Error(err))
 		return
 	}
-	a.refused[ifi.Index] = time.Now()
+	a.refused[ifi.Index] = refusal{name: ifi.Name, err: err, at: time.Now()}
 	a.metrics.failed.Inc()
 	a.log.Warn("an interface cannot be attached", zap.String("interface", ifi.Name), zap.Error(err))
 }
@@ -114,7 +116,6 @@ func (a *attachments) refuse(ifi datapath.Interface, err error) {
 // attach attaches to the sides of an interface where nothing is.
 func (a *attachments) attach(ifi datapath.Interface) error {
 	ifi.Netns = a.netns
-	a.host.Name(uint32(ifi.Index), ifi.Name)
 	for _, side := range sides {
 		if a.attachedTo(ifi.Index, side) {
 			continue
@@ -200,23 +201,20 @@ func (a *attachments) Run(ctx context.Context) error {
 }
 
 func (a *attachments) relist() error {
-	if err := a.host.Refresh(); err != nil {
+	links, err := a.look()
+	if err != nil {
 		return err
 	}
-	links, err := netwatch.Whole(netlink.LinkList)
-	if err != nil {
-		return fmt.Errorf("list the interfaces: %w", err)
-	}
-	names := make(map[int]string, len(links))
-	for _, l := range links {
-		names[l.Attrs().Index] = l.Attrs().Name
-	}
-	a.update(names)
+	a.update(links)
 	if time.Since(a.checked) >= checkAfter {
 		a.check()
 		a.checked = time.Now()
 	}
-	for _, ifi := range a.fresh() {
+	wanted, err := findInterfaces(links, a.want)
+	if err != nil { // now; at the start it was one
+		a.log.Debug("no interface to attach", zap.Error(err))
+	}
+	for _, ifi := range a.fresh(wanted) {
 		if err := a.attach(ifi); err != nil {
 			a.refuse(ifi, err)
 		}
@@ -224,24 +222,46 @@ func (a *attachments) relist() error {
 	return nil
 }
 
-// update forgets the interfaces that went away, and renames the others as they are called now, by index.
-func (a *attachments) update(names map[int]string) {
+// look lists the interfaces and the addresses that there are.
+func (a *attachments) look() ([]netlink.Link, error) {
+	if err := a.host.Refresh(); err != nil {
+		return nil, err
+	}
+	links, err := listLinks()
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[uint32]string, len(links))
+	for _, l := range links {
+		names[uint32(l.Attrs().Index)] = l.Attrs().Name
+	}
+	a.host.SetInterfaces(names, a.rested)
+	return links, nil
+}
+
+// update forgets the interfaces that went away, and renames the others as they are called now.
+func (a *attachments) update(links []netlink.Link) {
+	names := make(map[int]string, len(links))
+	for _, l := range links {
+		names[l.Attrs().Index] = l.Attrs().Name
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	maps.DeleteFunc(a.refused, func(index int, _ time.Time) bool { return names[index] == "" })
+	a.missing = slices.DeleteFunc(slices.Clone(a.want.Patterns), func(pattern string) bool {
+		_, err := matching(links, pattern)
+		return err == nil || strings.ContainsAny(pattern, `*?[\\`) // what a glob found may well be gone
+	})
 	for index, list := range a.current {
 		name, there := names[index]
-		switch {
-		case !there:
+		if !there {
 			a.metrics.lost.Inc()
 			err := a.detach(index)
 			a.log.Warn("an interface went away", zap.String("interface", list[0].Interface.Name),
 				zap.Int("interfaces_left", len(a.current)), zap.NamedError("detach", err))
-		case name != list[0].Interface.Name:
-			a.host.Name(uint32(index), name)
-			for _, at := range list {
-				at.Interface.Name = name
-			}
+			continue
+		}
+		for _, at := range list {
+			at.Interface.Name = name
 		}
 	}
 }
@@ -276,33 +296,27 @@ func (a *attachments) removed(at *datapath.Attachment) bool {
 	return true
 }
 
-// fresh returns the interfaces that are wanted and not attached on both sides. That some pattern has none now is no error.
-func (a *attachments) fresh() (list []datapath.Interface) {
-	wants := []config.Interfaces{a.want}
-	if a.want.Mode == config.InterfacesNamed {
-		wants = nil
-		for _, pattern := range a.want.Patterns {
-			wants = append(wants, config.Interfaces{Mode: config.InterfacesNamed, Patterns: []string{pattern}})
-		}
-	}
+// fresh returns those of the interfaces that are wanted which are not attached on both sides, and are to be tried. What is not
+// wanted any more is not refused either.
+func (a *attachments) fresh(wanted []datapath.Interface) (list []datapath.Interface) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, want := range wants {
-		found, err := findInterfaces(want)
-		if err != nil {
-			a.log.Debug("no interface to attach", zap.Error(err))
+	refused := a.refused
+	a.refused = map[int]refusal{}
+	for _, ifi := range wanted {
+		if len(a.current[ifi.Index]) == len(sides) {
+			continue
 		}
-		for _, ifi := range found {
-			known := slices.ContainsFunc(list, func(other datapath.Interface) bool { return other.Index == ifi.Index })
-			if len(a.current[ifi.Index]) < len(sides) && !known && time.Since(a.refused[ifi.Index]) > retryAfter {
-				list = append(list, ifi)
-			}
+		if r, ok := refused[ifi.Index]; ok && !r.over() {
+			a.refused[ifi.Index] = r
+			continue
 		}
+		list = append(list, ifi)
 	}
 	return list
 }
 
-// checks reports each attachment.
+// checks reports each attachment, and what should be one and is not.
 func (a *attachments) checks() (list []telemetry.Check) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -319,5 +333,13 @@ func (a *attachments) checks() (list []telemetry.Check) {
 			})
 		}
 	}
-	return list
+	refused := slices.Collect(maps.Values(a.refused))
+	if a.netns == 0 { // elsewhere it may be missing: the names are meant for all namespaces
+		for _, name := range a.missing {
+			refused = append(refused, refusal{name: name, err: errMissing})
+		}
+	}
+	return append(list, refusals("attach", where, refused)...)
 }
+
+var errMissing = errors.New("there is no such interface that weir can read")

@@ -142,11 +142,22 @@ func ready(mode string, names ...string) (list []string) {
 	return list
 }
 
+// missing is what is said of an interface that is asked for and is not there, and noXDP of one that cannot be attached.
+func missing(name string) string {
+	return fmt.Sprintf("attach %q false %q", name, "there is no such interface that weir can read")
+}
+
+func noXDP(name string) string {
+	return fmt.Sprintf("attach %q false %q", name, fmt.Sprintf("attach to %q ingress: xdp: not in this driver, or not with its "+
+		"present settings: failed to attach link: create link: operation not supported (the ingress hook auto takes what works)", name))
+}
+
 func TestAttachAndDetach(t *testing.T) {
 	s := newStand(t)
 	s.check(t, "at first", nil, nothingAttached)
 	s.hook = config.IngressXDP
 	s.do(t, func() error { return s.attachAll(s.interfaces) })
+	s.do(t, s.relist)
 	for range 10 { // in the same order each time
 		s.check(t, "attached", map[string]float64{
 			"weir_attached_interfaces ingress xdp": 2, "weir_attached_interfaces egress tcx": 2,
@@ -160,7 +171,6 @@ func TestAttachAndDetach(t *testing.T) {
 			t.Errorf("the host knows %s as %q", ifi.Name, got)
 		}
 	}
-	s.do(t, s.relist)
 	s.do(t, s.detachAll)
 	s.do(t, s.detachAll)
 	s.check(t, "detached", nil, nothingAttached)
@@ -196,13 +206,15 @@ func TestAttachesWhatItCan(t *testing.T) {
 		want    config.Interfaces
 		fails   datapath.Interface
 		metrics map[string]float64
+		checks  []string
 		logged  string
 	}{
-		{"gone", all, datapath.Interface{Index: 4711, Name: "gone"}, nil, "an interface went away before it was attached"},
+		{"gone", all, datapath.Interface{Index: 4711, Name: "gone"}, nil, nil, "an interface went away before it was attached"},
 		{
 			"without XDP", named("a", "l*"),
 			datapath.Interface{Index: 1, Name: "lo"},
 			map[string]float64{"weir_attach_failures_total": 1},
+			[]string{noXDP("lo")},
 			"an interface cannot be attached",
 		},
 	} {
@@ -212,7 +224,7 @@ func TestAttachesWhatItCan(t *testing.T) {
 			s.do(t, func() error { return s.attachAll([]datapath.Interface{row.fails, s.interfaces[0]}) })
 			want := map[string]float64{"weir_attached_interfaces ingress xdp": 1, "weir_attached_interfaces egress tcx": 1}
 			maps.Copy(want, row.metrics)
-			s.check(t, "one of two", want, ready("xdp", "a"))
+			s.check(t, "one of two", want, append(ready("xdp", "a"), row.checks...))
 			if n := s.logs.FilterMessage(row.logged).Len(); n != 1 {
 				t.Errorf("logged %v, want %q once", s.logs.All(), row.logged)
 			}
@@ -240,7 +252,7 @@ func TestRename(t *testing.T) {
 	}
 	s.check(t, "renamed", map[string]float64{
 		"weir_attached_interfaces ingress tcx": 2, "weir_attached_interfaces egress tcx": 2,
-	}, ready("tcx", "new", "b"))
+	}, append(ready("tcx", "new", "b"), missing("a")))
 }
 
 // TestRecreated: an interface that goes away and comes back under its name is attached again.
@@ -273,6 +285,11 @@ func TestAppearedInVain(t *testing.T) {
 		s.do(t, s.relist)
 	}
 	s.check(t, "in vain", map[string]float64{
+		"weir_attached_interfaces ingress xdp": 1, "weir_attached_interfaces egress tcx": 1, "weir_attach_failures_total": 1,
+	}, append(ready("xdp", "a"), noXDP("lo")))
+	s.want = named("a")
+	s.do(t, s.relist)
+	s.check(t, "not wanted any more", map[string]float64{
 		"weir_attached_interfaces ingress xdp": 1, "weir_attached_interfaces egress tcx": 1, "weir_attach_failures_total": 1,
 	}, ready("xdp", "a"))
 }
@@ -319,7 +336,7 @@ func TestLoss(t *testing.T) {
 				mode := map[config.IngressHook]string{config.IngressXDP: "xdp", config.IngressTC: "tcx"}[hook]
 				s.check(t, "one lost", map[string]float64{
 					"weir_attached_interfaces ingress " + mode: 1, "weir_attached_interfaces egress tcx": 1, "weir_interfaces_lost_total": 1,
-				}, ready(mode, "b"))
+				}, append(ready(mode, "b"), missing("a")))
 				if moved {
 					if n := programs(t, elsewhere, left.Index); n != 0 {
 						t.Errorf("%d programs stay on the interface that was moved", n)
@@ -333,7 +350,7 @@ func TestLoss(t *testing.T) {
 					t.Errorf("logged %v, want that %s went away", warnings, left.Name)
 				}
 				s.do(t, s.detachAll)
-				s.check(t, "detached", map[string]float64{"weir_interfaces_lost_total": 1}, nothingAttached)
+				s.check(t, "detached", map[string]float64{"weir_interfaces_lost_total": 1}, []string{missing("a")})
 			})
 		}
 	}
@@ -391,4 +408,26 @@ func TestRemoved(t *testing.T) {
 	if n := s.logs.FilterMessage("somebody removed weir's program").Len(); n != 1 {
 		t.Errorf("%d removals were logged, want 1", n)
 	}
+}
+
+// TestNotRegained: readiness says so of an interface that lost its program and cannot have it again, until it can.
+func TestNotRegained(t *testing.T) {
+	s := newStand(t)
+	lo := datapath.Interface{Index: 1, Name: "lo"}
+	s.want = named("lo")
+	s.do(t, func() error { return s.attachAll([]datapath.Interface{lo}) })
+	removeFrom(t, s.namespace, lo.Index, ebpf.AttachTCXIngress)
+	s.hook = config.IngressXDP // which loopback has none of
+	s.do(t, s.relist)
+	metrics := map[string]float64{"weir_attachments_removed_total": 1, "weir_attach_failures_total": 1}
+	s.check(t, "lost", metrics, []string{noXDP("lo")})
+	s.hook = config.IngressTC
+	s.do(t, s.relist)
+	s.check(t, "not tried yet", metrics, []string{noXDP("lo")})
+	r := s.refused[lo.Index]
+	r.at = r.at.Add(-2 * retryAfter)
+	s.refused[lo.Index] = r
+	s.do(t, s.relist)
+	metrics["weir_attached_interfaces ingress tcx"], metrics["weir_attached_interfaces egress tcx"] = 1, 1
+	s.check(t, "regained", metrics, ready("tcx", "lo"))
 }

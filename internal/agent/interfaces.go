@@ -29,14 +29,21 @@ var bareTypes = []string{
 	"ipip", "tunnel6", "sit", "gre", fmt.Sprintf("unknown%d", unix.ARPHRD_IP6GRE),
 }
 
-// findInterfaces returns the interfaces that the setting means, by index. Every name and every glob must find at least
-// one, and the error says which interfaces there are.
-func findInterfaces(want config.Interfaces) ([]datapath.Interface, error) {
+// listLinks lists the interfaces of the calling thread's network namespace.
+func listLinks() ([]netlink.Link, error) {
 	links, err := netwatch.Whole(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list the interfaces: %w", err)
 	}
+	return links, nil
+}
+
+// findInterfaces returns those of the interfaces that the setting means, by index. Every name and every glob must find at
+// least one: an error says which is the first that does not, and which interfaces there are. What the others find it returns
+// all the same.
+func findInterfaces(links []netlink.Link, want config.Interfaces) ([]datapath.Interface, error) {
 	var found []netlink.Link
+	var err error
 	switch want.Mode {
 	case config.InterfacesAuto:
 		found, err = defaultRouteLinks(links)
@@ -45,10 +52,7 @@ func findInterfaces(want config.Interfaces) ([]datapath.Interface, error) {
 	default:
 		found, err = matchingLinks(links, want.Patterns)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return toInterfaces(found), nil
+	return toInterfaces(found), err
 }
 
 // defaultRouteLinks returns the links of the default routes, IPv4 and IPv6.
@@ -95,24 +99,31 @@ func everyLink(links []netlink.Link) ([]netlink.Link, error) {
 	return found, nil
 }
 
-func matchingLinks(links []netlink.Link, patterns []string) ([]netlink.Link, error) {
-	var found []netlink.Link
+func matchingLinks(links []netlink.Link, patterns []string) (found []netlink.Link, first error) {
 	for _, pattern := range patterns {
-		matched := filter(links, func(l netlink.Link) bool {
-			ok, _ := path.Match(pattern, l.Attrs().Name) // the settings know that the pattern is valid
-			return ok
-		})
-		if len(matched) == 0 {
-			return nil, fmt.Errorf("interface %q: there is none; there are %s", pattern, names(links))
+		matched, err := matching(links, pattern)
+		found = append(found, matched...)
+		if first == nil {
+			first = err
 		}
-		// What a glob matches by accident must not stand in the way of the rest.
-		fit := filter(matched, func(l netlink.Link) bool { return usable(l) == nil })
-		if len(fit) == 0 {
-			return nil, fmt.Errorf("interface %q: %w", matched[0].Attrs().Name, usable(matched[0]))
-		}
-		found = append(found, fit...)
 	}
-	return found, nil
+	return found, first
+}
+
+func matching(links []netlink.Link, pattern string) ([]netlink.Link, error) {
+	matched := filter(links, func(l netlink.Link) bool {
+		ok, _ := path.Match(pattern, l.Attrs().Name) // the settings know that the pattern is valid
+		return ok
+	})
+	if len(matched) == 0 {
+		return nil, fmt.Errorf("interface %q: there is none; there are %s", pattern, names(links))
+	}
+	// What a glob matches by accident must not stand in the way of the rest.
+	fit := filter(matched, func(l netlink.Link) bool { return usable(l) == nil })
+	if len(fit) == 0 {
+		return nil, fmt.Errorf("interface %q: %w", matched[0].Attrs().Name, usable(matched[0]))
+	}
+	return fit, nil
 }
 
 // usable says why the kernel side could not read an interface's frames.

@@ -27,13 +27,13 @@ type namespaces struct {
 	patterns []string
 	own      netns.ID
 	numbers  *numbers
-	refused  map[netns.ID]time.Time
 	trouble  string // what was wrong with the paths at the last look
 
 	entered chan struct{} // closed once the first look is over, and everything that it found is attached
 
 	mu      sync.Mutex // for readers beside Run
 	watched map[netns.ID]*watched
+	refused map[netns.ID]refusal
 }
 
 // watched is a namespace with a thread inside that attaches and detaches.
@@ -55,7 +55,7 @@ func newNamespaces(patterns []string, a attaching) (*namespaces, error) {
 	}
 	s := &namespaces{
 		attaching: a, patterns: patterns, own: own,
-		refused: map[netns.ID]time.Time{}, watched: map[netns.ID]*watched{}, entered: make(chan struct{}),
+		refused: map[netns.ID]refusal{}, watched: map[netns.ID]*watched{}, entered: make(chan struct{}),
 	}
 	if len(patterns) > 0 {
 		if _, err := s.find(); err != nil {
@@ -134,7 +134,7 @@ func (s *namespaces) Run(ctx context.Context) error {
 func (s *namespaces) scan(ctx context.Context) {
 	all, err := s.find()
 	s.report(err)
-	maps.DeleteFunc(s.refused, func(id netns.ID, _ time.Time) bool { _, there := all[id]; return !there })
+	s.forgive(all)
 	for id, w := range s.watched {
 		if _, there := all[id]; !there {
 			err := s.leave(id)
@@ -148,13 +148,24 @@ func (s *namespaces) scan(ctx context.Context) {
 		}
 	}
 	for id, found := range all {
-		if _, known := s.watched[id]; known || time.Since(s.refused[id]) <= retryAfter {
+		_, known := s.watched[id]
+		if _, refused := s.refused[id]; known || refused {
 			continue
 		}
 		if err := s.enter(ctx, found); err != nil {
 			s.refuse(found, err)
 		}
 	}
+}
+
+// forgive forgets the refusals of namespaces that went away, or are to be tried again.
+func (s *namespaces) forgive(all map[netns.ID]netns.Found) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.refused, func(id netns.ID, r refusal) bool {
+		_, there := all[id]
+		return !there || r.over()
+	})
 }
 
 // report logs what is wrong with the paths, once.
@@ -167,7 +178,9 @@ func (s *namespaces) report(err error) {
 }
 
 func (s *namespaces) refuse(found netns.Found, err error) {
-	s.refused[found.ID] = time.Now()
+	s.mu.Lock()
+	s.refused[found.ID] = refusal{name: found.Name(), err: err, at: time.Now()}
+	s.mu.Unlock()
 	s.metrics.namespacesFailed.Inc()
 	s.log.Warn("a network namespace cannot be watched", zap.String("netns", found.Name()), zap.Error(err))
 }
@@ -236,13 +249,14 @@ func (s *namespaces) leave(id netns.ID) error {
 	return w.err
 }
 
-// checks reports the attachments in every namespace, sorted.
+// checks reports the attachments in every namespace, and what cannot be watched, sorted.
 func (s *namespaces) checks() (list []telemetry.Check) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range s.watched {
 		list = append(list, w.attachments.checks()...)
 	}
+	list = append(list, refusals("watch", "", slices.Collect(maps.Values(s.refused)))...)
 	slices.SortFunc(list, func(a, b telemetry.Check) int { return strings.Compare(a.Name, b.Name) })
 	return list
 }

@@ -14,6 +14,7 @@ import (
 
 	"weir/internal/datapath"
 	"weir/internal/netns"
+	"weir/internal/telemetry"
 	"weir/internal/testnet"
 )
 
@@ -121,6 +122,15 @@ func TestNamespaceRefused(t *testing.T) {
 	logged := b.logs.FilterMessage("a network namespace cannot be watched").All()
 	if len(logged) != 1 || !strings.Contains(fmt.Sprint(logged[0].ContextMap()["error"]), "255 are watched") {
 		t.Errorf("logged %v, want once that there are too many", logged)
+	}
+	want := telemetry.Check{Name: fmt.Sprintf("watch %q", b.path("blue")), Detail: fmt.Sprintf("%q", errNumbers)}
+	if got := b.namespaces.checks(); !slices.Equal(got, []telemetry.Check{want}) {
+		t.Errorf("readiness is %+v, want %+v", got, want)
+	}
+	testnet.Unbind(t, b.path("blue"))
+	b.scan(t.Context())
+	if got := b.namespaces.checks(); len(got) != 0 {
+		t.Errorf("readiness is %+v of a namespace that is gone", got)
 	}
 }
 

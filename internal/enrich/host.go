@@ -4,10 +4,10 @@ package enrich
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -20,13 +20,15 @@ type Host struct {
 	netns     string
 	addresses atomic.Pointer[map[netip.Addr]struct{}]
 
-	naming sync.Mutex
-	names  atomic.Pointer[map[uint32]string]
+	names atomic.Pointer[map[uint32]string]
+
+	mu   sync.Mutex
+	gone map[uint32]time.Time // by interface index: since when an interface is not there that has a name
 }
 
 // New returns a Host that knows nothing yet but what its namespace is called: "" for the agent's own.
 func New(netns string) *Host {
-	h := &Host{netns: netns}
+	h := &Host{netns: netns, gone: map[uint32]time.Time{}}
 	h.addresses.Store(&map[netip.Addr]struct{}{})
 	h.names.Store(&map[uint32]string{})
 	return h
@@ -38,16 +40,30 @@ func (h *Host) Local(addr netip.Addr) bool {
 	return ok || addr.IsLoopback()
 }
 
-// InterfaceName returns the name under which Name introduced the interface, or "" for one that it did not.
+// InterfaceName returns what SetInterfaces said that the interface is called, or was last, or "" if it is not known.
 func (h *Host) InterfaceName(ifindex uint32) string { return (*h.names.Load())[ifindex] }
 
-// Name introduces an interface. It stays known after it went away: flows that it counted may still be in the map.
-func (h *Host) Name(ifindex uint32, name string) {
-	h.naming.Lock()
-	defer h.naming.Unlock()
-	names := maps.Clone(*h.names.Load())
-	names[ifindex] = name
-	h.names.Store(&names)
+// SetInterfaces says which interfaces there are, by index; it keeps the map. One that is not there any more stays known, for
+// flows that it counted, until rested says that none can be left from before it was missed.
+func (h *Host) SetInterfaces(present map[uint32]string, rested func(since time.Time) bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for index, name := range *h.names.Load() {
+		if _, there := present[index]; there {
+			delete(h.gone, index)
+			continue
+		}
+		since, missed := h.gone[index]
+		switch {
+		case !missed:
+			h.gone[index] = time.Now()
+		case rested(since):
+			delete(h.gone, index)
+			continue
+		}
+		present[index] = name
+	}
+	h.names.Store(&present)
 }
 
 // Refresh lists the host's addresses anew: those of the calling thread's network namespace.

@@ -1,11 +1,12 @@
 package enrich
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
@@ -75,41 +76,54 @@ func TestLocal(t *testing.T) {
 	}
 }
 
+// TestInterfaceName: an interface that is gone keeps its name as long as flows may be left of it, and then no more.
 func TestInterfaceName(t *testing.T) {
-	h, link := newHost(t)
-	h.Name(uint32(link.Index), link.Name)
-	h.Name(1<<31, "old")
-	h.Name(1<<31, "new")
-	if err := link.Namespace.Netlink.LinkDel(withIndex(link)); err != nil {
-		t.Fatal(err)
-	}
-	if err := link.Namespace.Do(h.Refresh); err != nil {
-		t.Fatal(err)
-	}
-	for index, want := range map[uint32]string{uint32(link.Index): link.Name, 1 << 31: "new", 0: "", 4711: ""} {
-		if got := h.InterfaceName(index); got != want {
-			t.Errorf("interface %d is %q, want %q", index, got, want)
+	h := New("")
+	resting := true
+	rested := func(time.Time) bool { return !resting }
+	for i, row := range []struct {
+		present map[uint32]string
+		resting bool
+		want    []string // of the interfaces 0 to 3
+	}{
+		{map[uint32]string{1: "a", 2: "b"}, false, []string{"", "a", "b", ""}},
+		{map[uint32]string{1: "new", 3: "c"}, false, []string{"", "new", "b", "c"}}, // missed just now
+		{map[uint32]string{1: "new", 3: "c"}, true, []string{"", "new", "b", "c"}},
+		{map[uint32]string{1: "new"}, true, []string{"", "new", "b", "c"}},
+		{map[uint32]string{1: "new", 3: "again"}, true, []string{"", "new", "b", "again"}},
+		{map[uint32]string{1: "new"}, false, []string{"", "new", "", "again"}},
+		{map[uint32]string{1: "new"}, false, []string{"", "new", "", ""}},
+	} {
+		resting = row.resting
+		h.SetInterfaces(row.present, rested)
+		var got []string
+		for index := range uint32(len(row.want)) {
+			got = append(got, h.InterfaceName(index))
 		}
+		if !slices.Equal(got, row.want) {
+			t.Errorf("step %d: called %q, want %q", i, got, row.want)
+		}
+	}
+	if len(h.gone) != 0 {
+		t.Errorf("%d interfaces are still missed", len(h.gone))
 	}
 }
 
 // TestConcurrentUse loses no name, and gives the race detector something to see.
 func TestConcurrentUse(t *testing.T) {
-	const writers, each = 4, 200
 	h := New("")
 	var all sync.WaitGroup
-	for w := range uint32(writers) {
+	for w := range uint32(4) {
 		all.Go(func() {
-			for i := range uint32(each) {
-				index := w*each + i
-				h.Name(index, fmt.Sprint("if", index))
-				if got := h.InterfaceName(index); got != fmt.Sprint("if", index) {
-					t.Errorf("interface %d is %q", index, got)
+			for range 200 {
+				h.SetInterfaces(map[uint32]string{w: "if"}, func(time.Time) bool { return false })
+				if got := h.InterfaceName(w); got != "if" {
+					t.Errorf("interface %d is %q", w, got)
 				}
 			}
 		})
 		all.Go(func() {
-			for range each / 10 {
+			for range 20 {
 				if err := h.Refresh(); err != nil {
 					t.Error(err)
 				}
@@ -120,9 +134,4 @@ func TestConcurrentUse(t *testing.T) {
 		})
 	}
 	all.Wait()
-	for index := range uint32(writers * each) {
-		if got := h.InterfaceName(index); got != fmt.Sprint("if", index) {
-			t.Errorf("interface %d is %q in the end", index, got)
-		}
-	}
 }

@@ -11,8 +11,8 @@ func TestNode(t *testing.T) {
 	own, blue := New(""), New("blue")
 	n.Set(0, own)
 	n.Set(7, blue)
-	own.Name(3, "eth0")
-	blue.Name(3, "veth0")
+	own.SetInterfaces(map[uint32]string{3: "eth0"}, nil)
+	blue.SetInterfaces(map[uint32]string{3: "veth0"}, nil)
 	blue.addresses.Store(&map[netip.Addr]struct{}{netip.MustParseAddr("10.0.0.1"): {}})
 	for number, want := range map[uint8]struct {
 		namespace, name string
