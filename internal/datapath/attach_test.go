@@ -80,11 +80,14 @@ func newProgram(t testing.TB, kind ebpf.ProgramType, instructions ...asm.Instruc
 	return program
 }
 
-// TestXDPRefused: where XDP cannot be, an attachment that insists on it fails, and one that does not goes to tc. Both say
-// why.
-func TestXDPRefused(t *testing.T) {
-	k := newKernel(t, 1024)
-	foreign := func(t *testing.T) (*testnet.Link, Interface) {
+// withoutXDP are interfaces where native XDP cannot be, by the kind of the reason and by its text.
+var withoutXDP = []struct {
+	name string
+	make func(*testing.T) (*testnet.Link, Interface)
+	kind Refusal
+	text string
+}{
+	{"foreign program", func(t *testing.T) (*testnet.Link, Interface) {
 		_, in := veth(t)
 		id := foreignXDP(t, in)
 		t.Cleanup(func() {
@@ -93,14 +96,14 @@ func TestXDPRefused(t *testing.T) {
 			}
 		})
 		return in, onLink(in)
-	}
-	queues := func(t *testing.T) (*testnet.Link, Interface) {
+	}, RefusedForeign, "another XDP program is attached, and stays: "},
+	{"fewer queues than the peer", func(t *testing.T) (*testnet.Link, Interface) {
 		_, in := testnet.Veth(t,
 			testnet.End{Namespace: testnet.NewNamespace(t), Name: "out", Queues: 2},
 			testnet.End{Namespace: testnet.NewNamespace(t), Name: "in"})
 		return in, onLink(in)
-	}
-	bridge := func(t *testing.T) (*testnet.Link, Interface) {
+	}, RefusedSettings, "the driver refuses its MTU, queues or offloads: "},
+	{"no native XDP", func(t *testing.T) (*testnet.Link, Interface) {
 		n := testnet.NewNamespace(t)
 		br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br"}}
 		if err := n.Netlink.LinkAdd(br); err != nil {
@@ -108,22 +111,18 @@ func TestXDPRefused(t *testing.T) {
 		}
 		l := &testnet.Link{Namespace: n, Name: "br", Index: br.Index}
 		return l, onLink(l)
-	}
-	bare := func(t *testing.T) (*testnet.Link, Interface) {
+	}, RefusedDriver, "not in this driver, or not with its present settings: "},
+	{"no link layer", func(t *testing.T) (*testnet.Link, Interface) {
 		tun := testnet.NewTun(t, testnet.NewNamespace(t), "tun", "10.0.0.1/24")
 		return tun.Link, Interface{Index: tun.Index, Name: tun.Name, Bare: true}
-	}
-	for _, row := range []struct {
-		name string
-		make func(*testing.T) (*testnet.Link, Interface)
-		kind Refusal
-		text string
-	}{
-		{"foreign program", foreign, RefusedForeign, "another XDP program is attached, and stays: "},
-		{"fewer queues than the peer", queues, RefusedSettings, "the driver refuses its MTU, queues or offloads: "},
-		{"no native XDP", bridge, RefusedDriver, "not in this driver, or not with its present settings: "},
-		{"no link layer", bare, RefusedBare, "not on an interface without Ethernet headers"},
-	} {
+	}, RefusedBare, "not on an interface without Ethernet headers"},
+}
+
+// TestXDPRefused: where XDP cannot be, an attachment that insists on it fails, and one that does not goes to tc. Both say
+// why.
+func TestXDPRefused(t *testing.T) {
+	k := newKernel(t, 1024)
+	for _, row := range withoutXDP {
 		t.Run(row.name, func(t *testing.T) {
 			l, ifi := row.make(t)
 			err := l.Namespace.Do(func() error {

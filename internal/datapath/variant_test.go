@@ -64,6 +64,36 @@ func TestNamespacesApart(t *testing.T) {
 	}
 }
 
+// bareShapes are packets that reach an interface without a link layer, and the flows that they are of.
+var bareShapes = []struct {
+	packet   testnet.Packet
+	src, dst string
+	protocol uint8
+}{
+	{testnet.UDP("10.0.0.9:1000", "10.9.0.1:53", 100), "10.0.0.9:1000", "10.9.0.1:53", udp},
+	{testnet.TCP("[fd00::9]:1000", "[fd09::1]:53", testnet.ACK, 7), "[fd00::9]:1000", "[fd09::1]:53", tcp},
+	{testnet.UDP("10.0.0.9:1001", "10.9.0.1:53", 9).IPOptions(8), "10.0.0.9:1001", "10.9.0.1:53", udp},
+	{testnet.UDP("[fd00::9]:1001", "[fd09::1]:53", 9).Extension(testnet.HopByHop, 8), "[fd00::9]:1001", "[fd09::1]:53", udp},
+	{testnet.ICMP("10.0.0.9", "10.9.0.1", 8, 0, 56), "10.0.0.9:0", "10.9.0.1:2048", icmp},
+}
+
+// sendDatagram has a namespace send one.
+func sendDatagram(t *testing.T, from *testnet.Namespace, to string, payload int) {
+	t.Helper()
+	err := from.Do(func() error {
+		conn, err := net.Dial("udp", to)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_, err = conn.Write(make([]byte, payload))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestBare counts what an interface without a link layer sends and receives: its bytes, as the interface does.
 func TestBare(t *testing.T) {
 	const ethernet = 14
@@ -75,17 +105,7 @@ func TestBare(t *testing.T) {
 	k.attachTo(t, tun.Link, ifi, Egress, IngressAuto)
 
 	var received flow.Counter
-	for _, row := range []struct {
-		packet   testnet.Packet
-		src, dst string
-		protocol uint8
-	}{
-		{testnet.UDP("10.0.0.9:1000", "10.9.0.1:53", 100), "10.0.0.9:1000", "10.9.0.1:53", udp},
-		{testnet.TCP("[fd00::9]:1000", "[fd09::1]:53", testnet.ACK, 7), "[fd00::9]:1000", "[fd09::1]:53", tcp},
-		{testnet.UDP("10.0.0.9:1001", "10.9.0.1:53", 9).IPOptions(8), "10.0.0.9:1001", "10.9.0.1:53", udp},
-		{testnet.UDP("[fd00::9]:1001", "[fd09::1]:53", 9).Extension(testnet.HopByHop, 8), "[fd00::9]:1001", "[fd09::1]:53", udp},
-		{testnet.ICMP("10.0.0.9", "10.9.0.1", 8, 0, 56), "10.0.0.9:0", "10.9.0.1:2048", icmp},
-	} {
+	for _, row := range bareShapes {
 		frame := row.packet.Bytes()[ethernet:]
 		tun.Receive(t, frame)
 		received.Packets++
@@ -106,18 +126,7 @@ func TestBare(t *testing.T) {
 		return k.ledger(t).Uncounted["truncated"] == flow.Counter{Packets: 2, Bytes: 7}
 	})
 
-	err := tun.Namespace.Do(func() error {
-		conn, err := net.Dial("udp", "10.1.0.1:53")
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		_, err = conn.Write(make([]byte, 100))
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	sendDatagram(t, tun.Namespace, "10.1.0.1:53", 100)
 	sent := flow.Counter{Packets: 1, Bytes: 20 + 8 + 100}
 	testnet.Eventually(t, "what is sent is seen", func() bool { return k.ledger(t).Seen["tc_egress"] == sent })
 	if n := len(tun.Sent(t)); uint64(n) != sent.Bytes {

@@ -277,6 +277,46 @@ func tools(t *testing.T, namespace *testnet.Namespace) string {
 	return all.String()
 }
 
+// verdict returns a program that gives always the same.
+func verdict(t *testing.T, kind ebpf.ProgramType, is int32) *ebpf.Program {
+	t.Helper()
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: kind, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, is), asm.Return()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+// attachTheirs attaches to the links "tc", "tcx" and "xdp", by each of these ways, in the calling thread's namespace.
+func attachTheirs(t *testing.T, links map[string]*testnet.Link) error {
+	qdisc := netlink.QdiscAttrs{LinkIndex: links["tc"].Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}
+	if err := netlink.QdiscAdd(&netlink.Clsact{QdiscAttrs: qdisc}); err != nil {
+		return err
+	}
+	classifier := verdict(t, ebpf.SchedCLS, -1)
+	err := netlink.FilterAdd(&netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: links["tc"].Index, Parent: netlink.HANDLE_MIN_INGRESS, Protocol: unix.ETH_P_ALL, Priority: 7,
+		},
+		Fd: classifier.FD(), Name: "theirs", DirectAction: true,
+	})
+	if err != nil {
+		return err
+	}
+	theirs, err := link.AttachTCX(link.TCXOptions{
+		Program: classifier, Interface: links["tcx"].Index, Attach: ebpf.AttachTCXIngress,
+	})
+	if err != nil {
+		return err
+	}
+	t.Cleanup(func() { theirs.Close() })
+	xdp := verdict(t, ebpf.XDP, 2)
+	return netlink.LinkSetXdpFd(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: links["xdp"].Index}}, xdp.FD())
+}
+
 // TestOthersStay: what others have attached is there while weir counts, works, and is the same when it has stopped.
 func TestOthersStay(t *testing.T) {
 	near, far := testnet.NewNamespace(t), testnet.NewNamespace(t)
@@ -284,41 +324,7 @@ func TestOthersStay(t *testing.T) {
 	for _, name := range []string{"plain", "tc", "tcx", "xdp"} {
 		_, links[name] = testnet.Veth(t, testnet.End{Namespace: near, Name: name}, testnet.End{Namespace: far, Name: name})
 	}
-	program := func(kind ebpf.ProgramType, verdict int32) *ebpf.Program {
-		p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-			Type: kind, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, verdict), asm.Return()},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { p.Close() })
-		return p
-	}
-	err := far.Do(func() error {
-		qdisc := netlink.QdiscAttrs{LinkIndex: links["tc"].Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}
-		if err := netlink.QdiscAdd(&netlink.Clsact{QdiscAttrs: qdisc}); err != nil {
-			return err
-		}
-		classifier := program(ebpf.SchedCLS, -1)
-		err := netlink.FilterAdd(&netlink.BpfFilter{
-			FilterAttrs: netlink.FilterAttrs{
-				LinkIndex: links["tc"].Index, Parent: netlink.HANDLE_MIN_INGRESS, Protocol: unix.ETH_P_ALL, Priority: 7,
-			},
-			Fd: classifier.FD(), Name: "theirs", DirectAction: true,
-		})
-		if err != nil {
-			return err
-		}
-		theirs, err := link.AttachTCX(link.TCXOptions{
-			Program: classifier, Interface: links["tcx"].Index, Attach: ebpf.AttachTCXIngress,
-		})
-		if err != nil {
-			return err
-		}
-		t.Cleanup(func() { theirs.Close() })
-		return netlink.LinkSetXdpFd(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: links["xdp"].Index}}, program(ebpf.XDP, 2).FD())
-	})
-	if err != nil {
+	if err := far.Do(func() error { return attachTheirs(t, links) }); err != nil {
 		t.Fatal(err)
 	}
 	before := tools(t, far)
