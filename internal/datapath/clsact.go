@@ -277,7 +277,7 @@ func (q *qdiscs) detach(h filterHold) error {
 	if err != nil && !gone(err) {
 		return err
 	}
-	q.holds[h.on] = slices.DeleteFunc(q.holds[h.on], func(other filterHold) bool { return other == h })
+	q.forget(h)
 	if err := h.unmark(h.life); err != nil {
 		return err
 	}
@@ -286,6 +286,13 @@ func (q *qdiscs) detach(h filterHold) error {
 		return q.disown(h.on)
 	}
 	return q.release(h.on)
+}
+
+func (q *qdiscs) forget(h filterHold) {
+	left := slices.DeleteFunc(q.holds[h.on], func(other filterHold) bool { return other == h })
+	if q.holds[h.on] = left; len(left) == 0 {
+		delete(q.holds, h.on)
+	}
 }
 
 // release removes the qdisc if weir made it and no filter is left on it.
