@@ -273,7 +273,7 @@ func (a *Agent) takeOver(ctx context.Context) error {
 		return nil
 	case <-a.namespaces.entered:
 	}
-	if err := a.kernel.Settle(); err != nil {
+	if _, err := a.kernel.Settle(); err != nil {
 		a.log.Warn("what another process left attached cannot be detached", zap.Error(err))
 	}
 	if err := a.collector.Inherit(); err != nil {

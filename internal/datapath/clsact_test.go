@@ -1,7 +1,6 @@
 package datapath
 
 import (
-	"errors"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -221,11 +220,14 @@ func TestPinnedFilterElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Settle(); !errors.Is(err, errElsewhere) {
-		t.Errorf("error %v, want that a filter is elsewhere", err)
+	if outOfReach, err := d.Settle(); err != nil || outOfReach != 2 {
+		t.Errorf("%d filters are out of reach (%v), want 2", outOfReach, err)
 	}
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
+	}
+	if err := Unpin(cfg.PinDir); err == nil {
+		t.Error("unpinned with filters out of reach, want an error")
 	}
 	begin(t, cfg, in, ModeClsact, ModeClsact).end(t)
 	if names := filterNames(t, in); len(names) != 1 {

@@ -20,12 +20,21 @@ const qdiscMark = "qdisc"
 
 // linkPath names what there is to keep of an interface, of the namespace that the calling thread is in.
 func (p *pins) linkPath(ifindex int, what ...string) (string, error) {
+	inode, err := ownNetns()
+	if err != nil {
+		return "", err
+	}
+	name := fmt.Sprintf("%d-%d-%s", inode, ifindex, strings.Join(what, "-"))
+	return filepath.Join(p.dir, linksFolder, name), nil
+}
+
+// ownNetns returns the inode of the network namespace that the calling thread is in.
+func ownNetns() (uint64, error) {
 	var stat unix.Stat_t
 	if err := unix.Stat("/proc/thread-self/ns/net", &stat); err != nil {
-		return "", fmt.Errorf("identify the network namespace: %w", err)
+		return 0, fmt.Errorf("identify the network namespace: %w", err)
 	}
-	name := fmt.Sprintf("%d-%d-%s", stat.Ino, ifindex, strings.Join(what, "-"))
-	return filepath.Join(p.dir, linksFolder, name), nil
+	return stat.Ino, nil
 }
 
 // attachLink attaches a program, or puts it in the place of the one that another process left there, without a gap.
@@ -131,107 +140,4 @@ func (p *pins) claim(path string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.claimed[path] = true
-}
-
-// settle detaches what other processes left and nobody claimed.
-func (p *pins) settle() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	dir := filepath.Join(p.dir, linksFolder)
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return fmt.Errorf("list the pinned links: %w", err)
-	}
-	var errs []error
-	for _, e := range entries {
-		if path := filepath.Join(dir, e.Name()); !p.claimed[path] {
-			errs = append(errs, dropLink(path, e.IsDir()))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// dropLink detaches a pinned link, or what a sign is of.
-func dropLink(path string, sign bool) error {
-	if sign {
-		err := dropSigned(filepath.Base(path))
-		if errors.Is(err, errElsewhere) {
-			return err // and the sign stays, for a process that comes there
-		}
-		return errors.Join(err, os.Remove(path))
-	}
-	l, err := link.LoadPinnedLink(path, nil)
-	if err != nil {
-		return errors.Join(fmt.Errorf("open the pinned link: %w", err), os.Remove(path))
-	}
-	return errors.Join(l.Unpin(), l.Close())
-}
-
-var errElsewhere = errors.New("it is in another network namespace, and stays")
-
-// dropSigned removes the filter or the qdisc that a sign is of, if it is in the namespace that the thread is in.
-func dropSigned(name string) error {
-	var stat unix.Stat_t
-	if err := unix.Stat("/proc/thread-self/ns/net", &stat); err != nil {
-		return fmt.Errorf("identify the network namespace: %w", err)
-	}
-	var inode, program uint64
-	var ifindex int
-	if _, err := fmt.Sscanf(name, "%d-%d-"+qdiscMark, &inode, &ifindex); err == nil {
-		if inode != stat.Ino {
-			return nil
-		}
-		_, err := releaseQdisc(ifindex)
-		return err
-	}
-	side := Ingress
-	if strings.Contains(name, string(Egress)) {
-		side = Egress
-	}
-	format := strings.Join([]string{"%d-%d", string(side), string(ModeClsact), "%d"}, "-")
-	if _, err := fmt.Sscanf(name, format, &inode, &ifindex, &program); err != nil {
-		return fmt.Errorf("read the name of a sign %q: %w", name, err)
-	}
-	if inode != stat.Ino {
-		return goneElsewhere(name, ebpf.ProgramID(program))
-	}
-	if _, err := removeFilters(ifindex, side, ebpf.ProgramID(program)); err != nil && !gone(err) {
-		return err
-	}
-	return nil
-}
-
-// goneElsewhere fails if the kernel may still have the program of a filter.
-func goneElsewhere(name string, id ebpf.ProgramID) error {
-	prog, err := ebpf.NewProgramFromID(id)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		prog.Close()
-	}
-	return fmt.Errorf("detach the filter %q: %w", name, errElsewhere)
-}
-
-// Settle detaches what another process left attached and this one did not take over.
-func (d *Datapath) Settle() error {
-	if d.pins == nil {
-		return nil
-	}
-	return d.pins.settle()
-}
-
-// Unpin detaches and removes everything in a folder of pins, unless a process holds it, and the folder.
-func Unpin(dir string) error {
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	p, err := openPins(dir)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(p.settle(), os.RemoveAll(dir), p.close()); err != nil {
-		return fmt.Errorf("remove the pins in %q: %w", dir, err)
-	}
-	return nil
 }

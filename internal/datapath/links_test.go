@@ -51,7 +51,8 @@ func begin(t *testing.T, cfg Config, l *testnet.Link, modes ...Mode) life {
 				n.ends = append(n.ends, at)
 			}
 		}
-		return d.Settle()
+		_, err = d.Settle()
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -18,13 +20,18 @@ import (
 )
 
 // Names in the folder of pins. A generation holds the maps of one layout and size; its name has their hash. One that is set
-// aside is of another layout or size, and events are made of it. What is unfinished is being made or removed.
+// aside is of another layout or size, and events are made of it. What is unfinished is being made or removed. The signature
+// says that the folder is weir's: nothing is removed from another one. (A BPF file system takes no names with dots.)
 const (
+	signature        = "weir-pins"
 	generationPrefix = "maps-"
 	asidePrefix      = "aside-"
 	unfinished       = "unfinished"
 	linksFolder      = "links"
 )
+
+// generations are the names that those folders have.
+var generations = regexp.MustCompile("^(" + generationPrefix + "[0-9a-f]{16}|" + asidePrefix + "[A-Z2-7]{26})$")
 
 // pinnedMaps are what outlives a process. The others hold nothing from one run of a program to the next.
 var pinnedMaps = []string{
@@ -50,12 +57,8 @@ func openPins(dir string) (*pins, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("make the folder of pins: %w", err)
 	}
-	var stat unix.Statfs_t
-	if err := unix.Statfs(dir, &stat); err != nil {
-		return nil, fmt.Errorf("look at the folder of pins %q: %w", dir, err)
-	}
-	if stat.Type != unix.BPF_FS_MAGIC {
-		return nil, fmt.Errorf("the folder of pins %q is not in a BPF file system (as /sys/fs/bpf is, by mount -t bpf)", dir)
+	if err := checkFolder(dir); err != nil {
+		return nil, err
 	}
 	lock, err := os.Open(dir)
 	if err != nil {
@@ -67,13 +70,63 @@ func openPins(dir string) (*pins, error) {
 		}
 		return nil, errors.Join(fmt.Errorf("take hold of the folder of pins %q: %w", dir, err), lock.Close())
 	}
-	if err := os.Mkdir(filepath.Join(dir, linksFolder), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, errors.Join(fmt.Errorf("make the folder of links: %w", err), lock.Close())
-	}
-	if err := os.RemoveAll(filepath.Join(dir, unfinished)); err != nil {
-		return nil, errors.Join(fmt.Errorf("remove what another process left unfinished: %w", err), lock.Close())
+	if err := prepare(dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare the folder of pins %q: %w", dir, err), lock.Close())
 	}
 	return &pins{dir: dir, lock: lock, claimed: map[string]bool{}}, nil
+}
+
+// checkFolder refuses what cannot hold pins, and a mount point, which others share as a rule and nobody can remove.
+func checkFolder(dir string) error {
+	var system unix.Statfs_t
+	if err := unix.Statfs(dir, &system); err != nil {
+		return fmt.Errorf("look at the folder of pins %q: %w", dir, err)
+	}
+	if system.Type != unix.BPF_FS_MAGIC {
+		return fmt.Errorf("the folder of pins %q is not in a BPF file system (as /sys/fs/bpf is, by mount -t bpf)", dir)
+	}
+	var stat unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, dir, 0, 0, &stat); err != nil {
+		return fmt.Errorf("look at the folder of pins %q: %w", dir, err)
+	}
+	if stat.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		return fmt.Errorf("the folder of pins %q is a mount point: name a folder in it, such as %q", dir, filepath.Join(dir, "weir"))
+	}
+	return nil
+}
+
+// prepare makes an empty folder weir's, and refuses one that is not.
+func prepare(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	signed := slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == signature })
+	if !signed && len(entries) > 0 {
+		return fmt.Errorf("%q in it is not weir's: name a folder that is empty or does not exist", entries[0].Name())
+	}
+	for _, name := range []string{signature, linksFolder} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	if err := removeFlat(filepath.Join(dir, unfinished)); err != nil {
+		return fmt.Errorf("remove what another process left unfinished: %w", err)
+	}
+	return nil
+}
+
+// removeFlat removes a folder and what is in it, but for folders that have something in them. None is no error.
+func removeFlat(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, e := range entries {
+		errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))
+	}
+	return errors.Join(append(errs, os.Remove(dir))...)
 }
 
 // close lets another process have the folder.
@@ -161,9 +214,10 @@ func (p *pins) setAside() ([]string, error) {
 	for _, e := range entries {
 		path := filepath.Join(p.dir, e.Name())
 		switch {
+		case !generations.MatchString(e.Name()):
 		case strings.HasPrefix(e.Name(), asidePrefix):
 			list = append(list, path)
-		case strings.HasPrefix(e.Name(), generationPrefix) && path != p.generation:
+		case path != p.generation:
 			aside := filepath.Join(p.dir, asidePrefix+rand.Text())
 			if err := os.Rename(path, aside); err != nil {
 				return nil, fmt.Errorf("set the maps of another layout or size aside: %w", err)
@@ -180,5 +234,21 @@ func (p *pins) remove(generation string) error {
 	if err := os.Rename(generation, dir); err != nil {
 		return err
 	}
-	return os.RemoveAll(dir)
+	return removeFlat(dir)
+}
+
+// clear removes everything that is weir's, and the folder, unless there is something left in it.
+func (p *pins) clear() error {
+	entries, err := os.ReadDir(p.dir)
+	errs := []error{err}
+	for _, e := range entries {
+		if e.Name() == numbersFolder || generations.MatchString(e.Name()) {
+			errs = append(errs, removeFlat(filepath.Join(p.dir, e.Name())))
+		}
+	}
+	// With links left in it, it goes on being weir's.
+	if err := os.Remove(filepath.Join(p.dir, linksFolder)); err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	return errors.Join(append(errs, os.Remove(filepath.Join(p.dir, signature)), os.Remove(p.dir))...)
 }

@@ -309,7 +309,7 @@ func (k kernel) checkPins(t *testing.T) {
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
-	if want := []string{linksFolder, filepath.Base(k.pins.generation)}; !slices.Equal(names, want) {
+	if want := []string{linksFolder, filepath.Base(k.pins.generation), signature}; !slices.Equal(names, want) {
 		t.Errorf("folder of pins has %q, want %q", names, want)
 	}
 }
@@ -317,8 +317,10 @@ func (k kernel) checkPins(t *testing.T) {
 // TestUnfinishedPins of a process that was killed at its start are in nobody's way.
 func TestUnfinishedPins(t *testing.T) {
 	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(testnet.BPFFS(t), "weir")}
-	if err := os.MkdirAll(filepath.Join(cfg.PinDir, unfinished), 0o700); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{signature, unfinished} {
+		if err := os.MkdirAll(filepath.Join(cfg.PinDir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
 	newKernelWith(t, cfg).checkPins(t)
 }
