@@ -46,6 +46,7 @@ type Agent struct {
 	stopTimeout time.Duration
 	pinned      bool // programs and maps stay when the process ends
 	stopping    atomic.Bool
+	sealed      *sealed
 
 	kernel      *datapath.Datapath
 	attachments *attachments
@@ -66,7 +67,7 @@ func Start(s config.Settings, build Build, stdout io.Writer, log *zap.Logger) (_
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{log: log, stopTimeout: s.StopTimeout, pinned: s.PinDir != ""}
+	a := &Agent{log: log, stopTimeout: s.StopTimeout, pinned: s.PinDir != "", sealed: newSealed()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
@@ -96,7 +97,10 @@ func (a *Agent) listen(s config.Settings, reg *prometheus.Registry) (err error) 
 
 func (a *Agent) open(s config.Settings, build Build, stdout io.Writer, reg *prometheus.Registry) error {
 	cfg := deliverConfig(s, build, stdout)
-	cfg.Sealed = func(id flow.EventID) { a.kernel.Release(id) } // events come from the kernel, when it is loaded
+	cfg.Sealed = func(id flow.EventID) { // events come from the kernel, when it is loaded
+		a.kernel.Release(id)
+		a.sealed.note(id)
+	}
 	deliverer, err := deliver.New(cfg, a.log, reg)
 	if err != nil {
 		return err
@@ -276,9 +280,24 @@ func (a *Agent) takeOver(ctx context.Context) error {
 	if _, err := a.kernel.Settle(); err != nil {
 		a.log.Warn("what another process left attached cannot be detached", zap.Error(err))
 	}
-	if err := a.collector.Inherit(); err != nil {
-		a.log.Error("what another process counted cannot be taken over", zap.Error(err))
-		return nil // the maps stay, for a version that can
+	if err := a.inherit(ctx); err != nil {
+		a.log.Error("what another process counted is not taken over, and stays in the kernel", zap.Error(err))
+	}
+	return nil
+}
+
+// inherit removes what another process counted only when the events of it are safe. The next process makes the same events
+// otherwise.
+func (a *Agent) inherit(ctx context.Context) error {
+	last, err := a.collector.Inherit(ctx)
+	if err == nil {
+		err = a.sealed.await(ctx, last)
+	}
+	if err != nil {
+		return err
+	}
+	if used, ok, reason := a.deliverer.SpoolStatus(); used && !ok {
+		return errors.New(reason)
 	}
 	return a.kernel.DropFormer()
 }

@@ -78,8 +78,11 @@ func (k *fakeKernel) ReadRecords(fn func(*flow.Record)) (int, error) {
 	return n, nil
 }
 
-func (k *fakeKernel) Inherit(fn func(*flow.Record)) error {
+func (k *fakeKernel) Inherit(ctx context.Context, fn func(*flow.Record)) error {
 	for i := range k.left {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		fn(&k.left[i])
 	}
 	return k.fail
@@ -395,8 +398,23 @@ func TestInherit(t *testing.T) {
 	f.kernel.left = []flow.Record{record(1), record(2)}
 	sealed := 0
 	f.seal = func() { sealed = len(f.events) }
-	if err := f.Inherit(); err != nil || sealed != 2 {
-		t.Errorf("error %v, %d events sealed, want none and 2", err, sealed)
+	if last, err := f.Inherit(t.Context()); err != nil || sealed != 2 || last != f.events[1].ID {
+		t.Errorf("error %v, %d events sealed, the last %v, want none and 2 of %v", err, sealed, last, f.events)
+	}
+	f.kernel.left = nil
+	if last, err := f.Inherit(t.Context()); err != nil || last != (flow.EventID{}) {
+		t.Errorf("error %v, and an event %v of nothing", err, last)
+	}
+}
+
+// TestInheritInTime gives up when there is no time left, and says so.
+func TestInheritInTime(t *testing.T) {
+	f := newFixture(t, Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	f.added = cancel
+	f.kernel.left = []flow.Record{record(1), record(2)}
+	if _, err := f.Inherit(ctx); !errors.Is(err, context.Canceled) || len(f.events) != 1 {
+		t.Errorf("error %v, %d events, want %v and 1", err, len(f.events), context.Canceled)
 	}
 }
 

@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -31,8 +32,9 @@ func describe(m *ebpf.Map) error {
 
 // Inherit passes everything to fn that the maps of other generations hold: those that a process left which had another
 // layout or size of them. No program may count there any more, which is so once all interfaces are attached and Settle was
-// called. The maps stay until DropFormer, so that nothing is lost if this process ends before the events are safe.
-func (d *Datapath) Inherit(fn func(*flow.Record)) error {
+// called. The maps stay until DropFormer, so that nothing is lost if this process ends before the events are safe. It returns
+// ctx's error if that ends before everything was passed on.
+func (d *Datapath) Inherit(ctx context.Context, fn func(*flow.Record)) error {
 	if d.pins == nil {
 		return nil
 	}
@@ -44,7 +46,7 @@ func (d *Datapath) Inherit(fn func(*flow.Record)) error {
 		return err
 	}
 	for _, dir := range list {
-		if err := inherit(dir, fn); err != nil {
+		if err := inherit(ctx, dir, fn); err != nil {
 			return fmt.Errorf("take over the maps in %q (weir unpin removes them): %w", dir, err)
 		}
 	}
@@ -82,6 +84,7 @@ func awaitPrograms() error {
 
 // former is another generation's maps and how to read them.
 type former struct {
+	ctx      context.Context
 	maps     map[string]*ebpf.Map
 	instance uint64 // of the ring of records
 	theirs   layout // of a record
@@ -89,13 +92,13 @@ type former struct {
 	zones    *zones
 }
 
-func inherit(dir string, fn func(*flow.Record)) error {
+func inherit(ctx context.Context, dir string, fn func(*flow.Record)) error {
 	found, err := openMaps(dir)
 	if err != nil {
 		return err
 	}
 	defer closeMaps(found)
-	f := former{maps: found, ours: layoutOf(reflect.TypeFor[kernelRecord]())}
+	f := former{ctx: ctx, maps: found, ours: layoutOf(reflect.TypeFor[kernelRecord]())}
 	f.zones = &zones{tunnels: found[kernelMapTunnels], known: map[uint16]around{}}
 	var d kernelDescription
 	if err := found[kernelMapDescription].Lookup(uint32(0), &d); err != nil {
@@ -108,7 +111,10 @@ func inherit(dir string, fn func(*flow.Record)) error {
 	if f.instance, err = instanceOf(found[kernelMapRecords]); err != nil {
 		return err
 	}
-	return errors.Join(f.ring(fn), f.entries(fn))
+	if err := f.ring(fn); err != nil {
+		return err
+	}
+	return f.entries(fn)
 }
 
 // ring passes on the records that nobody has read.
@@ -119,8 +125,11 @@ func (f *former) ring(fn func(*flow.Record)) error {
 	}
 	var bad error
 	r.read(func(position uintptr, sample []byte) {
+		if bad != nil {
+			return
+		}
 		raw := f.convert(sample)
-		bad = errors.Join(bad, f.pass(&raw, flow.EventID{Instance: f.instance, Sequence: uint64(position)}, fn))
+		bad = f.pass(&raw, flow.EventID{Instance: f.instance, Sequence: uint64(position)}, fn)
 	})
 	return errors.Join(bad, r.close())
 }
@@ -176,6 +185,9 @@ func (f *former) convert(theirs []byte) (raw kernelRecord) {
 }
 
 func (f *former) pass(raw *kernelRecord, id flow.EventID, fn func(*flow.Record)) error {
+	if err := f.ctx.Err(); err != nil {
+		return err
+	}
 	var rec flow.Record
 	decodeRecord(raw, &rec)
 	where, err := f.zones.resolve(rec.Key.Zone)

@@ -224,7 +224,7 @@ func TestInherit(t *testing.T) {
 	k.run(t, kernelProgTcIngress, udp6.Bytes(), nil) // of ours
 	inherited := func() (all []string) {
 		t.Helper()
-		if err := k.Inherit(func(r *flow.Record) {
+		if err := k.Inherit(t.Context(), func(r *flow.Record) {
 			tunnel := flow.TunnelNone
 			if r.Tunnel != nil {
 				tunnel = r.Tunnel.Kind
@@ -265,7 +265,7 @@ func TestInheritedOnce(t *testing.T) {
 	small, large := Config{MaxFlows: 1024, Sampling: 1, PinDir: dir}, Config{MaxFlows: 2048, Sampling: 1, PinDir: dir}
 	inherited := func(k kernel) (ids []flow.EventID) {
 		t.Helper()
-		if err := k.Inherit(func(r *flow.Record) { ids = append(ids, r.ID) }); err != nil {
+		if err := k.Inherit(t.Context(), func(r *flow.Record) { ids = append(ids, r.ID) }); err != nil {
 			t.Fatal(err)
 		}
 		return ids
