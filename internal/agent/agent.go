@@ -290,16 +290,13 @@ func (a *Agent) takeOver(ctx context.Context) error {
 // otherwise.
 func (a *Agent) inherit(ctx context.Context) error {
 	last, err := a.collector.Inherit(ctx)
-	if err == nil {
-		err = a.sealed.await(ctx, last)
-	}
-	if err != nil {
-		return err
+	if waited := a.sealed.await(ctx, last); waited != nil || ctx.Err() != nil {
+		return errors.Join(err, waited) // a stop may not leave the time to deliver what is sealed
 	}
 	if used, ok, reason := a.deliverer.SpoolStatus(); used && !ok {
-		return errors.New(reason)
+		return errors.Join(err, errors.New(reason))
 	}
-	return a.kernel.DropFormer()
+	return errors.Join(err, a.kernel.DropFormer())
 }
 
 // stop follows the way of a packet, of which there are no more: what the map holds, then what the queue holds. It leaves

@@ -32,12 +32,13 @@ func describe(m *ebpf.Map) error {
 
 // Inherit passes everything to fn that the maps of other generations hold: those that a process left which had another
 // layout or size of them. No program may count there any more, which is so once all interfaces are attached and Settle was
-// called. The maps stay until DropFormer, so that nothing is lost if this process ends before the events are safe. It returns
-// ctx's error if that ends before everything was passed on.
+// called. The maps stay until DropFormer, so that nothing is lost if this process ends before the events are safe. Maps that
+// cannot be read are an error, in the way of no others. So is ctx's end before everything was passed on.
 func (d *Datapath) Inherit(ctx context.Context, fn func(*flow.Record)) error {
 	if d.pins == nil {
 		return nil
 	}
+	d.inherited = nil
 	list, err := d.pins.setAside()
 	if err != nil || len(list) == 0 {
 		return err
@@ -45,27 +46,24 @@ func (d *Datapath) Inherit(ctx context.Context, fn func(*flow.Record)) error {
 	if err := awaitPrograms(); err != nil {
 		return err
 	}
-	for _, dir := range list {
-		if err := inherit(ctx, dir, fn); err != nil {
-			return fmt.Errorf("take over the maps in %q (weir unpin removes them): %w", dir, err)
-		}
-	}
-	return nil
-}
-
-// DropFormer removes the maps that Inherit has read.
-func (d *Datapath) DropFormer() error {
-	if d.pins == nil {
-		return nil
-	}
-	list, err := d.pins.setAside()
-	if err != nil {
-		return err
-	}
 	var errs []error
 	for _, dir := range list {
+		if err := inherit(ctx, dir, fn); err != nil {
+			errs = append(errs, fmt.Errorf("take over the maps in %q (weir unpin removes them): %w", dir, err))
+		} else {
+			d.inherited = append(d.inherited, dir)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// DropFormer removes the maps of which Inherit has passed on everything.
+func (d *Datapath) DropFormer() error {
+	var errs []error
+	for _, dir := range d.inherited {
 		errs = append(errs, d.pins.remove(dir))
 	}
+	d.inherited = nil
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("remove the maps that were taken over: %w", err)
 	}

@@ -298,6 +298,39 @@ func TestInheritedOnce(t *testing.T) {
 	k.checkPins(t)
 }
 
+// TestInheritWhatCanBeRead passes by maps of which half is gone, as a process left that was killed while it removed them.
+func TestInheritWhatCanBeRead(t *testing.T) {
+	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(testnet.BPFFS(t), "weir")}
+	old, err := Load(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernel{old}.run(t, kernelProgTcIngress, udp4.Bytes(), nil)
+	if err := old.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"maps-0000000000000000", "maps-ffffffffffffffff"} {
+		if err := os.Mkdir(filepath.Join(cfg.PinDir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg.MaxFlows = 2048
+	k := newKernelWith(t, cfg)
+	for _, want := range []int{1, 0} {
+		n := 0
+		if err := k.Inherit(t.Context(), func(*flow.Record) { n++ }); err == nil || n != want {
+			t.Errorf("inherited %d records (%v), want %d and an error", n, err, want)
+		}
+		if err := k.DropFormer(); err != nil {
+			t.Error(err)
+		}
+	}
+	left, err := k.pins.setAside()
+	if err != nil || len(left) != 2 {
+		t.Errorf("%q are left (%v), want those that cannot be read", left, err)
+	}
+}
+
 // checkPins wants the folder of pins to hold the links and the maps of this process, and nothing else.
 func (k kernel) checkPins(t *testing.T) {
 	t.Helper()
