@@ -57,7 +57,7 @@ type Agent struct {
 }
 
 // Start loads and attaches everything that the settings ask for: what fails at once comes first. When it fails, nothing
-// stays attached. Otherwise Run must follow.
+// stays attached but what another process left in the folder of pins. Otherwise Run must follow.
 func Start(s config.Settings, build Build, stdout io.Writer, log *zap.Logger) (_ *Agent, err error) {
 	links, err := listLinks()
 	if err != nil {

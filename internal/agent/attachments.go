@@ -88,7 +88,7 @@ func (a *attachments) attachAll(interfaces []datapath.Interface) error {
 			continue
 		}
 		if a.want.Mode == config.InterfacesNamed && slices.Contains(a.want.Patterns, ifi.Name) {
-			return errors.Join(err, a.end())
+			return errors.Join(err, a.undo())
 		}
 		a.refuse(ifi, err)
 		errs = append(errs, err)
@@ -156,13 +156,20 @@ func (a *attachments) end() error {
 	if !a.stay {
 		return a.detachAll()
 	}
+	return a.letGo((*datapath.Attachment).Leave)
+}
+
+// undo detaches everything but what another process had left attached.
+func (a *attachments) undo() error { return a.letGo((*datapath.Attachment).Undo) }
+
+func (a *attachments) letGo(how func(*datapath.Attachment) error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var errs []error
 	for _, list := range a.current {
 		for _, at := range list {
 			a.metrics.count(at, -1)
-			errs = append(errs, at.Leave())
+			errs = append(errs, how(at))
 		}
 	}
 	clear(a.current)

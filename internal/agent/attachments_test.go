@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -32,7 +33,10 @@ type stand struct {
 	logs       *observer.ObservedLogs
 }
 
-func newStand(t *testing.T) *stand { return newStandWith(t, datapath.Config{MaxFlows: 1024}) }
+func newStand(t *testing.T) *stand {
+	t.Helper()
+	return newStandWith(t, datapath.Config{MaxFlows: 1024})
+}
 
 func newStandWith(t *testing.T, cfg datapath.Config) *stand {
 	t.Helper()
@@ -58,8 +62,8 @@ func newStandWith(t *testing.T, cfg datapath.Config) *stand {
 		t.Fatal(err)
 	}
 	s.attachments = attaching{
-		want: named("a", "b"), hook: config.IngressTC, kernel: kernel, node: new(enrich.Node), log: zap.New(core), metrics: m,
-		rested: func(time.Time) bool { return false },
+		want: named("a", "b"), hook: config.IngressTC, stay: cfg.PinDir != "", kernel: kernel, node: new(enrich.Node),
+		log: zap.New(core), metrics: m, rested: func(time.Time) bool { return false },
 	}.in(0, "")
 	return s
 }
@@ -196,6 +200,31 @@ func TestAttachFails(t *testing.T) {
 	}
 	if s.logs.FilterMessage("attached").Len() != 2 {
 		t.Errorf("logged %v, want that the first was attached before", s.logs.All())
+	}
+}
+
+// TestAttachFailsWithPins: a failure leaves attached what another process had left so, and nothing else.
+func TestAttachFailsWithPins(t *testing.T) {
+	s := newStandWith(t, datapath.Config{MaxFlows: 1024, PinDir: filepath.Join(testnet.BPFFS(t), "weir")})
+	bad := []datapath.Interface{s.interfaces[0], s.interfaces[1], {Index: 4711, Name: "nonesuch"}}
+	s.want = named("nonesuch")
+	for _, row := range []struct {
+		name string
+		left []datapath.Interface
+		want [2]int
+	}{
+		{"the first process", nil, [2]int{0, 0}},
+		{"after another", s.interfaces[:1], [2]int{2, 0}},
+	} {
+		s.do(t, func() error { return errors.Join(s.attachAll(row.left), s.end()) })
+		if err := s.namespace.Do(func() error { return s.attachAll(bad) }); err == nil {
+			t.Errorf("%s: attached, want an error", row.name)
+		}
+		for i, want := range row.want {
+			if n := programs(t, s.namespace, s.interfaces[i].Index); n != want {
+				t.Errorf("%s: %d programs stay on %s, want %d", row.name, n, s.interfaces[i].Name, want)
+			}
+		}
 	}
 }
 

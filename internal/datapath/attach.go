@@ -73,6 +73,8 @@ type Attachment struct {
 type hold interface {
 	// Held says whether the program is still attached. On an interface that is gone it is not.
 	Held() (bool, error)
+	// Adopted says whether another process had left a program there.
+	Adopted() bool
 	// Leave lets the program stay attached, for another process to take over: with a folder of pins only.
 	Leave() error
 	Close() error
@@ -85,6 +87,14 @@ func (a *Attachment) Held() (bool, error) {
 		return false, fmt.Errorf("look after %s on %q %s: %w", a.Mode, a.Interface.Name, a.Side, err)
 	}
 	return held, nil
+}
+
+// Undo takes Attach back: a program stays attached if another process had left one there, in a folder of pins.
+func (a *Attachment) Undo() error {
+	if a.hold.Adopted() {
+		return a.Leave()
+	}
+	return a.Close()
 }
 
 // Close detaches the program. An interface that is gone took its programs with it: that is no error.
@@ -194,15 +204,11 @@ func (d *Datapath) tcWays(ifi Interface, side Side, prog *ebpf.Program) []way {
 	return []way{
 		{ModeTCX, func() (hold, error) {
 			// At the head: a program before weir that redirects would hide packets from it.
-			l, err := d.pins.attachLink(ifi.Index, side, ModeTCX, prog, func() (link.Link, error) {
+			return d.pins.attachLink(ifi.Index, side, ModeTCX, prog, func() (link.Link, error) {
 				return link.AttachTCX(link.TCXOptions{
 					Program: prog, Interface: ifi.Index, Attach: hook, Anchor: link.Head(),
 				})
 			})
-			if err != nil {
-				return nil, err
-			}
-			return linkHold{l}, nil
 		}},
 		{ModeClsact, func() (hold, error) {
 			return d.qdiscs.attach(qdisc{ifi.Netns, ifi.Index}, side, prog)
@@ -211,12 +217,17 @@ func (d *Datapath) tcWays(ifi Interface, side Side, prog *ebpf.Program) []way {
 }
 
 // linkHold is a link, which may be pinned.
-type linkHold struct{ link.Link }
+type linkHold struct {
+	link.Link
+	adopted bool
+}
 
 func (l linkHold) Held() (bool, error) {
 	at, err := attachedTo(l.Link)
 	return at != 0, err
 }
+
+func (l linkHold) Adopted() bool { return l.adopted }
 
 func (l linkHold) Leave() error { return l.Link.Close() }
 

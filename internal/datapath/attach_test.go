@@ -188,6 +188,7 @@ func TestAttachFirst(t *testing.T) {
 type fakeHold struct{ closed bool }
 
 func (f *fakeHold) Held() (bool, error) { return !f.closed, nil }
+func (f *fakeHold) Adopted() bool       { return false }
 func (f *fakeHold) Leave() error        { return nil }
 
 func (f *fakeHold) Close() error { f.closed = true; return nil }

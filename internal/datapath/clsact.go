@@ -52,7 +52,7 @@ func (q *qdiscs) attach(on qdisc, side Side, prog *ebpf.Program) (hold, error) {
 	if err := q.ensure(on); err != nil {
 		return nil, err
 	}
-	if h.life, err = q.place(h, prog); err != nil {
+	if err := q.place(&h, prog); err != nil {
 		return nil, errors.Join(fmt.Errorf("add the filter: %w", err), q.release(on))
 	}
 	q.holds[on] = append(q.holds[on], h)
@@ -61,28 +61,28 @@ func (q *qdiscs) attach(on qdisc, side Side, prog *ebpf.Program) (hold, error) {
 
 // place puts a filter in the place of the one that another process left, of whatever version, or adds it. The signs come
 // first: a process that looks at the filter must find them.
-func (q *qdiscs) place(h filterHold, prog *ebpf.Program) (life io.Closer, err error) {
+func (q *qdiscs) place(h *filterHold, prog *ebpf.Program) error {
 	f := newFilter(h.on.ifindex, h.side, prog)
 	left, err := q.leftBehind(h.on.ifindex, h.side)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if q.pins != nil {
-		f.Name = pinnedFilterName
+		f.Name, h.adopted = pinnedFilterName, len(left) > 0
 		_, err = q.pins.mark(h.on.ifindex, h.sign()...)
 	} else {
-		life, err = showLife(h.on.ifindex, h.side, h.program)
+		h.life, err = showLife(h.on.ifindex, h.side, h.program)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := supersede(f, left); err != nil {
-		return nil, errors.Join(err, h.unmark(life))
+		return errors.Join(err, h.unmark(h.life))
 	}
 	for _, old := range left {
 		err = errors.Join(err, q.pins.unmark(h.on.ifindex, filterSign(h.side, ebpf.ProgramID(old.Id))...))
 	}
-	return life, err
+	return err
 }
 
 // supersede puts a filter in the place of the first of those that were left behind, and removes the others.
@@ -129,6 +129,7 @@ type filterHold struct {
 	side    Side
 	program ebpf.ProgramID
 	life    io.Closer // the sign of life, nil with a folder of pins
+	adopted bool      // it came in the place of one in the folder of pins
 }
 
 func (f filterHold) Held() (bool, error) {
@@ -144,6 +145,8 @@ func (f filterHold) there() bool {
 	held, err := f.Held()
 	return held && err == nil
 }
+
+func (f filterHold) Adopted() bool { return f.adopted }
 
 func (f filterHold) Leave() error { return nil }
 

@@ -38,9 +38,10 @@ func ownNetns() (uint64, error) {
 }
 
 // attachLink attaches a program, or puts it in the place of the one that another process left there, without a gap.
-func (p *pins) attachLink(ifindex int, side Side, mode Mode, prog *ebpf.Program, attach func() (link.Link, error)) (link.Link, error) {
+func (p *pins) attachLink(ifindex int, side Side, mode Mode, prog *ebpf.Program, attach func() (link.Link, error)) (hold, error) {
 	if p == nil {
-		return attach()
+		l, err := attach()
+		return linkHold{Link: l}, err
 	}
 	path, err := p.linkPath(ifindex, string(side), string(mode))
 	if err != nil {
@@ -48,7 +49,7 @@ func (p *pins) attachLink(ifindex int, side Side, mode Mode, prog *ebpf.Program,
 	}
 	if l := adoptLink(path, ifindex, prog); l != nil {
 		p.claim(path)
-		return l, nil
+		return linkHold{Link: l, adopted: true}, nil
 	}
 	l, err := attach()
 	if err != nil {
@@ -58,7 +59,7 @@ func (p *pins) attachLink(ifindex int, side Side, mode Mode, prog *ebpf.Program,
 		return nil, errors.Join(fmt.Errorf("pin the link: %w", err), l.Close())
 	}
 	p.claim(path)
-	return l, nil
+	return linkHold{Link: l}, nil
 }
 
 // adoptLink returns nil if there is no link, or none that can be used any more, which it then removes: the interface may be

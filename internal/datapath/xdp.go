@@ -57,13 +57,13 @@ func (d *Datapath) attachXDP(ifi Interface, prog *ebpf.Program, mode Mode) (hold
 		return nil, &refused{RefusedKernel, errors.New("this kernel has no XDP with fragments (Linux 5.18)")}
 	}
 	flags := map[Mode]link.XDPAttachFlags{ModeXDP: link.XDPDriverMode, ModeXDPGeneric: link.XDPGenericMode}[mode]
-	l, err := d.pins.attachLink(ifi.Index, Ingress, mode, prog, func() (link.Link, error) {
+	held, err := d.pins.attachLink(ifi.Index, Ingress, mode, prog, func() (link.Link, error) {
 		return link.AttachXDP(link.XDPOptions{Program: prog, Interface: ifi.Index, Flags: flags})
 	})
 	if err != nil {
 		return nil, explainXDP(err)
 	}
-	return linkHold{l}, nil
+	return held, nil
 }
 
 // explainXDP puts the cause in front of the kernel's answer. Drivers refuse an MTU, a number of queues or an offload with
