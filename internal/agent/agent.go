@@ -205,8 +205,6 @@ func collectConfig(s config.Settings) (collect.Config, error) {
 		Connections: s.FlowShape == config.ShapeConnection,
 		MaxFlows:    int(s.MaxFlows),
 		Hostname:    hostname,
-
-		SamplingRate: s.Sampling,
 	}, nil
 }
 

@@ -65,8 +65,6 @@ type Config struct {
 	Connections bool // one event per connection, not per direction
 	MaxFlows    int  // connections that the kernel's map was made for
 	Hostname    string
-
-	SamplingRate uint32 // one in so many packets is counted
 }
 
 // Collector turns records into FlowEvents.

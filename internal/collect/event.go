@@ -66,7 +66,7 @@ func (c *Collector) event(r *flow.Record, i int) *flow.Event {
 		Counts:       flow.Counts{Packets: half.Packets, Bytes: half.Bytes, TCPFlags: half.TCPFlags},
 		EndReason:    r.EndReason,
 		Initiator:    opened(r.Initiator, i),
-		SamplingRate: c.cfg.SamplingRate,
+		SamplingRate: r.SamplingRate,
 		VLAN:         r.VLAN,
 		Netns:        c.host.NamespaceName(netns),
 	}

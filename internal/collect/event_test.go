@@ -33,6 +33,8 @@ func record(port uint16) flow.Record {
 			FirstNs: uint64(time.Hour), LastNs: uint64(time.Hour),
 		}},
 		Initiator: flow.InitiatorEnd0,
+
+		SamplingRate: 3,
 	}
 }
 
@@ -51,7 +53,7 @@ func answered(port uint16) flow.Record {
 func events(t *testing.T, connections bool, r flow.Record) (got []flow.Event, start time.Time) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, Config{Connections: connections, Hostname: "node-1", SamplingRate: 3})
+		f := newFixture(t, Config{Connections: connections, Hostname: "node-1"})
 		start = time.Now()
 		time.Sleep(30 * time.Second)
 		f.kernel.due = []flow.Record{r}

@@ -94,7 +94,7 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec) (err error) {
 			return err
 		}
 		d.qdiscs.pins = d.pins
-		if adopted, err = d.pins.adopt(spec); err != nil {
+		if adopted, err = d.pins.adopt(spec, d.cfg.Sampling); err != nil {
 			return err
 		}
 		defer closeMaps(adopted)
@@ -117,7 +117,7 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec) (err error) {
 	if d.pins == nil || adopted != nil {
 		return nil
 	}
-	if err := describe(d.coll.Maps[kernelMapDescription]); err != nil {
+	if err := describe(d.coll.Maps[kernelMapDescription], d.cfg.Sampling); err != nil {
 		return err
 	}
 	return d.pins.keep(d.coll.Maps)

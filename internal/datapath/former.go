@@ -18,9 +18,9 @@ import (
 )
 
 // describe leaves in the kernel what a later version, with another layout, needs to read the maps.
-func describe(m *ebpf.Map) error {
+func describe(m *ebpf.Map, sampling uint32) error {
 	var d kernelDescription
-	text := layoutOf(reflect.TypeFor[kernelRecord]()).text()
+	text := fmt.Sprintf("sampling %d\n", sampling) + layoutOf(reflect.TypeFor[kernelRecord]()).text()
 	if copy(d.Text[:], text) < len(text) {
 		return fmt.Errorf("describe the maps: %d bytes are too many", len(text))
 	}
@@ -28,6 +28,17 @@ func describe(m *ebpf.Map) error {
 		return fmt.Errorf("describe the maps: %w", err)
 	}
 	return nil
+}
+
+// parseDescription reads what describe left: one in how many packets is counted, and the layout of a record.
+func parseDescription(d *kernelDescription) (sampling uint32, theirs layout, err error) {
+	text, _, _ := bytes.Cut(d.Text[:], []byte{0})
+	first, rest, _ := strings.Cut(string(text), "\n")
+	if _, err := fmt.Sscanf(first, "sampling %d", &sampling); err != nil {
+		return 0, nil, fmt.Errorf("read the sampling rate in %q: %w", first, err)
+	}
+	theirs, err = parseLayout(rest)
+	return sampling, theirs, err
 }
 
 // Inherit passes everything to fn that the maps of other generations hold: those that a process left which had another
@@ -85,6 +96,7 @@ type former struct {
 	ctx      context.Context
 	maps     map[string]*ebpf.Map
 	instance uint64 // of the ring of records
+	sampling uint32 // one in so many packets was counted
 	theirs   layout // of a record
 	ours     layout
 	zones    *zones
@@ -102,8 +114,7 @@ func inherit(ctx context.Context, dir string, fn func(*flow.Record)) error {
 	if err := found[kernelMapDescription].Lookup(uint32(0), &d); err != nil {
 		return fmt.Errorf("read their description: %w", err)
 	}
-	text, _, _ := bytes.Cut(d.Text[:], []byte{0})
-	if f.theirs, err = parseLayout(string(text)); err != nil {
+	if f.sampling, f.theirs, err = parseDescription(&d); err != nil {
 		return err
 	}
 	if f.instance, err = instanceOf(found[kernelMapRecords]); err != nil {
@@ -186,7 +197,7 @@ func (f *former) pass(raw *kernelRecord, id flow.EventID, fn func(*flow.Record))
 	if err := f.ctx.Err(); err != nil {
 		return err
 	}
-	var rec flow.Record
+	rec := flow.Record{SamplingRate: f.sampling}
 	decodeRecord(raw, &rec)
 	where, err := f.zones.resolve(rec.Key.Zone)
 	if err != nil {

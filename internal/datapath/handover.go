@@ -84,7 +84,7 @@ func runSyscall[T any](prog *ebpf.Program, args *T) error {
 // kernel discarded. The record is only valid during the call. It does not wait for more. Without a folder of pins the ring has
 // room for others then, else when they are released.
 func (d *Datapath) ReadRecords(fn func(*flow.Record)) (int, error) {
-	var rec flow.Record
+	rec := flow.Record{SamplingRate: d.cfg.Sampling}
 	var bad error
 	n := d.records.read(func(position uintptr, sample []byte) {
 		raw, err := sampleOf[kernelRecord](sample)

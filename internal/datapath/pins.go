@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Names in the folder of pins. A generation holds the maps of one layout and size; its name has their hash. One that is set
-// aside is of another layout or size, and events are made of it. What is unfinished is being made or removed. The signature
+// Names in the folder of pins. A generation holds the maps of one layout, size and rate of sampling; its name has the hash
+// of these. One that is set aside is of another, and events are made of it. What is unfinished is being made or removed. The signature
 // says that the folder is weir's: nothing is removed from another one. (A BPF file system takes no names with dots.)
 const (
 	signature        = "weir-pins"
@@ -132,9 +132,11 @@ func removeFlat(dir string) error {
 // close lets another process have the folder.
 func (p *pins) close() error { return p.lock.Close() }
 
-// generationOf names the maps of an object as configured: of the same name are only those with the same types and sizes.
-func generationOf(spec *ebpf.CollectionSpec) string {
+// generationOf names the maps of an object as configured: of the same name are only those with the same types and sizes, and
+// with the same rate of sampling, which the counters in them do not tell.
+func generationOf(spec *ebpf.CollectionSpec, sampling uint32) string {
 	hash := sha256.New()
+	fmt.Fprintln(hash, "sampling", sampling)
 	for _, t := range []reflect.Type{
 		reflect.TypeFor[kernelRecord](), reflect.TypeFor[kernelClosing](), reflect.TypeFor[kernelLedgerPage](),
 		reflect.TypeFor[kernelTunnel](), reflect.TypeFor[kernelTunnelZone](),
@@ -149,8 +151,8 @@ func generationOf(spec *ebpf.CollectionSpec) string {
 }
 
 // adopt returns the maps of this generation that another process left, or nil if there are none.
-func (p *pins) adopt(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, error) {
-	p.generation = filepath.Join(p.dir, generationOf(spec))
+func (p *pins) adopt(spec *ebpf.CollectionSpec, sampling uint32) (map[string]*ebpf.Map, error) {
+	p.generation = filepath.Join(p.dir, generationOf(spec, sampling))
 	if _, err := os.Stat(p.generation); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

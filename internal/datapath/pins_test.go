@@ -298,6 +298,36 @@ func TestInheritedOnce(t *testing.T) {
 	k.checkPins(t)
 }
 
+// TestInheritSampling: what was counted at another rate is not mixed with what is counted now, and carries its own.
+func TestInheritSampling(t *testing.T) {
+	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(testnet.BPFFS(t), "weir")}
+	old, err := Load(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := kernel{old}
+	k.run(t, kernelProgTcIngress, udp4.Bytes(), nil)
+	if records, _ := k.records(t, k.SweepOut); len(records) != 1 || records[0].SamplingRate != 1 {
+		t.Errorf("records %+v, want one of the rate 1", records)
+	}
+	k.run(t, kernelProgTcIngress, udp6.Bytes(), nil)
+	if err := old.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Sampling = 100
+	k = newKernelWith(t, cfg)
+	if records, _ := k.records(t, k.SweepOut); len(records) != 0 {
+		t.Errorf("records %+v of another rate", records)
+	}
+	var rates []uint32
+	if err := k.Inherit(t.Context(), func(r *flow.Record) { rates = append(rates, r.SamplingRate) }); err != nil {
+		t.Fatal(err)
+	}
+	if want := []uint32{1, 1}; !slices.Equal(rates, want) { // in the ring, and in the map
+		t.Errorf("inherited records of the rates %d, want %d", rates, want)
+	}
+}
+
 // TestInheritWhatCanBeRead passes by maps of which half is gone, as a process left that was killed while it removed them.
 func TestInheritWhatCanBeRead(t *testing.T) {
 	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(testnet.BPFFS(t), "weir")}

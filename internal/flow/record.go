@@ -34,6 +34,8 @@ type Record struct {
 	Halves    [2]Half
 	Initiator Initiator
 	EndReason EndReason
+
+	SamplingRate uint32 // one in so many packets was counted; 1 is all of them
 }
 
 // Initiator says which end of a connection opened it (RFC 5103 biflowDirection).

@@ -52,7 +52,7 @@ func newReplay(t testing.TB, file []byte, events io.Writer) *Replay {
 	r, err := New(Config{Capture: reader, Name: "a.pcap", Events: events, Collect: collect.Config{
 		Limits: flow.Limits{
 			TCPIdle: time.Minute, OtherIdle: 30 * time.Second, Active: time.Minute, Linger: time.Second,
-		}, MaxFlows: maxF, Hostname: "node-1", SamplingRate: 1,
+		}, MaxFlows: maxF, Hostname: "node-1",
 	}}, kernel)
 	if err != nil {
 		t.Fatal(err)
