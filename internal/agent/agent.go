@@ -247,7 +247,7 @@ func (a *Agent) Run(ctx context.Context) error {
 
 	group, working := errgroup.WithContext(ctx)
 	defer context.AfterFunc(working, func() { time.AfterFunc(a.stopTimeout, timeout) })()
-	group.Go(func() error { return errors.Join(a.takeOver(working), a.collector.Run(working)) })
+	group.Go(func() error { return a.collect(working) })
 	group.Go(func() error { return errors.Join(a.attachments.Run(working), a.attachments.end()) })
 	group.Go(func() error { return a.namespaces.Run(working) })
 	group.Go(func() error {
@@ -267,21 +267,29 @@ func (a *Agent) Run(ctx context.Context) error {
 	return errors.Join(err, server.wait(), a.kernel.Close())
 }
 
+// collect runs the collector. With a folder of pins it begins when all network namespaces are entered: flows that another
+// process left are told apart only then.
+func (a *Agent) collect(ctx context.Context) error {
+	if a.pinned {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.namespaces.entered:
+		}
+		a.takeOver(ctx)
+	}
+	return a.collector.Run(ctx)
+}
+
 // takeOver finishes what the last process left in the folder of pins, once everything is attached: programs that are not
 // wanted any more, and maps of another layout or size.
-func (a *Agent) takeOver(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-a.namespaces.entered:
-	}
+func (a *Agent) takeOver(ctx context.Context) {
 	if _, err := a.kernel.Settle(); err != nil {
 		a.log.Warn("what another process left attached cannot be detached", zap.Error(err))
 	}
 	if err := a.inherit(ctx); err != nil {
 		a.log.Error("what another process counted is not taken over, and stays in the kernel", zap.Error(err))
 	}
-	return nil
 }
 
 // inherit removes what another process counted only when the events of it are safe. The next process makes the same events
@@ -348,10 +356,20 @@ func (a *Agent) close() error {
 
 // live says whether the loops make progress. The Brain's health is none of it.
 func (a *Agent) live() (bool, string) {
-	if since := time.Since(a.collector.LastWork()); since > hangs && !a.stopping.Load() {
+	if since := time.Since(a.collector.LastWork()); since > hangs && !a.stopping.Load() && !a.entering() {
 		return false, fmt.Sprintf("the collector has done nothing for %s", since.Round(time.Second))
 	}
 	return true, ""
+}
+
+// entering says whether the collector waits until all network namespaces are entered: some hundreds take longer than hangs.
+func (a *Agent) entering() bool {
+	select {
+	case <-a.namespaces.entered:
+		return false
+	default:
+		return a.pinned
+	}
 }
 
 // ready reports on attaching, on delivery and on the spool.

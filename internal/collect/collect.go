@@ -106,6 +106,8 @@ func New(cfg Config, kernel Kernel, host Host, clock Clock, sink Sink, reg prome
 	}
 	c.audit.Store(&flow.Audit{})
 	c.swept.Store(&time.Time{})
+	_, wall := clock()
+	c.worked.Store(wall.UnixNano())
 	return c, nil
 }
 
@@ -116,7 +118,8 @@ func (c *Collector) Audit() flow.Audit { return *c.audit.Load() }
 // before the first.
 func (c *Collector) Swept() time.Time { return *c.swept.Load() }
 
-// LastWork returns when the collector last looked for work, or passed an event on: a while ago means that it hangs.
+// LastWork returns when the collector last looked for work, or passed an event on: a while ago means that it hangs. Before it
+// has begun, that is when it was made.
 func (c *Collector) LastWork() time.Time { return time.Unix(0, c.worked.Load()) }
 
 // Run collects until ctx ends, and then returns nil: what is in the map stays there for Drain. Any error is the

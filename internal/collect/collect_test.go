@@ -422,6 +422,9 @@ func TestInheritInTime(t *testing.T) {
 func TestLastWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, Config{})
+		if since := time.Since(f.LastWork()); since != 0 {
+			t.Errorf("last work %s before it was made", since)
+		}
 		f.runFor(t, time.Second+Look/2)
 		if since := time.Since(f.LastWork()); since > Look {
 			t.Errorf("last look %s ago", since)
