@@ -284,8 +284,14 @@ func (a *Agent) collect(ctx context.Context) error {
 // takeOver finishes what the last process left in the folder of pins, once everything is attached: programs that are not
 // wanted any more, and maps of another layout or size.
 func (a *Agent) takeOver(ctx context.Context) {
-	if _, err := a.kernel.Settle(); err != nil {
-		a.log.Warn("what another process left attached cannot be detached", zap.Error(err))
+	outOfReach, err := a.kernel.Settle()
+	if outOfReach > 0 {
+		a.log.Warn("another process may have left filters in network namespaces that are not watched now, which stay",
+			zap.Int("filters", outOfReach))
+	}
+	if err != nil {
+		a.log.Error("what another process left attached cannot be detached; what it counted is not taken over", zap.Error(err))
+		return // programs may still count there
 	}
 	if err := a.inherit(ctx); err != nil {
 		a.log.Error("what another process counted is not taken over, and stays in the kernel", zap.Error(err))
