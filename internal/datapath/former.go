@@ -12,7 +12,6 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"weir/internal/flow"
 )
@@ -82,13 +81,28 @@ func (d *Datapath) DropFormer() error {
 }
 
 // awaitPrograms returns when every program run has ended that was going on when it was called: the kernel waits for a grace
-// period of RCU (membarrier(2), MEMBARRIER_CMD_GLOBAL).
+// period of RCU when a map in a map is replaced, so that who does it knows that the old one is out of use (Linux commit
+// 1ae80cf31938). The command of membarrier(2) for it fails where CPUs run without a tick (nohz_full).
 func awaitPrograms() error {
-	const global = 1
-	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, global, 0, 0); errno != 0 {
-		return fmt.Errorf("wait for running programs: %w", errno)
+	if err := replaceMapInMap(); err != nil {
+		return fmt.Errorf("wait for running programs: %w", err)
 	}
 	return nil
+}
+
+func replaceMapInMap() error {
+	spec := &ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1}
+	outer, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.ArrayOfMaps, KeySize: 4, ValueSize: 4, MaxEntries: 1, InnerMap: spec})
+	if err != nil {
+		return err
+	}
+	defer outer.Close()
+	inner, err := ebpf.NewMap(spec)
+	if err != nil {
+		return err
+	}
+	defer inner.Close()
+	return outer.Put(uint32(0), inner)
 }
 
 // former is another generation's maps and how to read them.
