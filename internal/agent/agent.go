@@ -47,6 +47,7 @@ type Agent struct {
 	pinned      bool // programs and maps stay when the process ends
 	stopping    atomic.Bool
 	sealed      *sealed
+	opened      bool // the deliverer
 
 	kernel      *datapath.Datapath
 	attachments *attachments
@@ -76,10 +77,10 @@ func Start(s config.Settings, build Build, stdout io.Writer, log *zap.Logger) (_
 	reg := prometheus.NewRegistry()
 	for _, step := range []func() error{
 		func() error { return a.listen(s, reg) },
-		func() error { return a.open(s, build, stdout, reg) },
-		func() error { return a.load(s, build, reg) },
+		func() error { return a.load(s, build, stdout, reg) },
 		func() error { _, err := a.attachments.look(); return err },
 		func() error { return a.attachments.attachAll(interfaces) },
+		a.open,
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -95,25 +96,30 @@ func (a *Agent) listen(s config.Settings, reg *prometheus.Registry) (err error) 
 	return err
 }
 
-func (a *Agent) open(s config.Settings, build Build, stdout io.Writer, reg *prometheus.Registry) error {
-	cfg := deliverConfig(s, build, stdout)
-	cfg.Sealed = func(id flow.EventID) { // events come from the kernel, when it is loaded
-		a.kernel.Release(id)
-		a.sealed.note(id)
-	}
-	deliverer, err := deliver.New(cfg, a.log, reg)
-	if err != nil {
+// open is last, as it writes to disk: a start that fails leaves alone what an earlier run left there.
+func (a *Agent) open() error {
+	if err := a.deliverer.Open(); err != nil {
 		return err
 	}
-	if err := deliverer.Open(); err != nil {
-		return err
-	}
-	a.deliverer = deliverer
+	a.opened = true
 	return nil
 }
 
+func (a *Agent) newDeliverer(s config.Settings, build Build, stdout io.Writer, reg *prometheus.Registry) (err error) {
+	cfg := deliverConfig(s, build, stdout)
+	cfg.Sealed = func(id flow.EventID) {
+		a.kernel.Release(id)
+		a.sealed.note(id)
+	}
+	a.deliverer, err = deliver.New(cfg, a.log, reg)
+	return err
+}
+
 // load loads the kernel side and makes what works on it.
-func (a *Agent) load(s config.Settings, build Build, reg *prometheus.Registry) error {
+func (a *Agent) load(s config.Settings, build Build, stdout io.Writer, reg *prometheus.Registry) error {
+	if err := a.newDeliverer(s, build, stdout, reg); err != nil {
+		return err
+	}
 	cfg, err := collectConfig(s)
 	if err != nil {
 		return err
@@ -346,7 +352,10 @@ func (a *Agent) report() error {
 // close undoes a Start that failed.
 func (a *Agent) close() error {
 	var errs []error
-	if a.deliverer != nil {
+	if a.attachments != nil {
+		errs = append(errs, a.attachments.undo())
+	}
+	if a.opened {
 		ended, cancel := context.WithCancel(context.Background())
 		cancel()
 		errs = append(errs, a.deliverer.Run(ended))
