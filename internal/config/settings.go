@@ -43,7 +43,7 @@ type Settings struct {
 
 	SpoolDir       string    `group:"Spool" var:"AGENT_SPOOL_DIR" type:"path" help:"Directory of the spool: every batch is written there and stays until the Brain has it, across restarts and crashes. Unset, events are in memory only."`
 	SpoolMaxBytes  ByteSize  `group:"Spool" var:"AGENT_SPOOL_MAX_BYTES" default:"1GiB" min:"1MiB" max:"1024GiB" help:"Bound on the spool; what does not fit pushes out the oldest, which is counted."`
-	SpoolSync      SpoolSync `group:"Spool" var:"AGENT_SPOOL_SYNC" default:"1s" help:"When batches are forced to the disk: always before the kernel's record of them is let go, never by weir, or every so often. A crash of the machine costs at most what came since; one of weir alone costs nothing."`
+	SpoolSync      SpoolSync `group:"Spool" var:"AGENT_SPOOL_SYNC" default:"1s" help:"When batches are forced to the disk: always before the kernel's record of them is let go, never by weir, or every so often. A crash of the machine costs at most what came since; one of weir alone costs no batch that was complete."`
 	QuarantineFile string    `group:"Spool" var:"AGENT_QUARANTINE_FILE" type:"path" help:"File that refused events are appended to, up to 64 MiB. Unset, it is quarantine.ndjson in the spool, or none without a spool."`
 
 	TokenFile    string `group:"Credentials" var:"AGENT_TOKEN_FILE" type:"path" help:"File with the token that is sent to the Brain (Authorization: Bearer). This and the next three are read again when they change."`
