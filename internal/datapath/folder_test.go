@@ -75,7 +75,7 @@ func TestForeignPins(t *testing.T) {
 	for _, path := range foreign {
 		pinForeign(t, path)
 	}
-	if err := d.Number(1234, 1); err != nil {
+	if err := d.Number(1, Namespace{Cookie: 1234, Name: "blue"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := d.Settle(); err != nil {
