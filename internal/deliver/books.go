@@ -103,6 +103,9 @@ func (q *queue) release(f *flight, err error, after time.Duration) {
 		q.room.Broadcast()
 	}
 	if f.left > 0 {
+		if f.missed && !q.failing {
+			q.save(f)
+		}
 		f.due = time.Now().Add(f.backoff.next(after))
 		q.tried.insert(f)
 	}
@@ -121,12 +124,15 @@ func (q *queue) remaining() (unsaved, saved bool) {
 	return q.unsaved > 0, q.disk != nil && q.disk.events() > 0
 }
 
-// close says that no more batches come, so nobody waits for room either.
+// close says that no more batches come: nobody waits for room any more, and the disk is tried once more.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !q.closed {
 		q.closed = true
+		if q.failing {
+			q.rescue()
+		}
 		q.room.Broadcast()
 		close(q.closing)
 	}
@@ -136,6 +142,9 @@ func (q *queue) close() {
 func (q *queue) abandon() (dropped int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.failing {
+		q.rescue()
+	}
 	for _, l := range []*lane{&q.tried, &q.alone, &q.spooled, &q.live} {
 		for f := l.pop(); f != nil; f = l.pop() {
 			if f.seq != 0 {

@@ -38,18 +38,16 @@ func (d *disk) open(reg prometheus.Registerer) (recovered int, err error) {
 	return int(stats.Pending.Events + stats.Damaged.Events), nil
 }
 
-// append writes a batch and notes its position. If that fails, the batch is in memory only, and the next one is tried
-// again.
-func (d *disk) append(f *flight) spool.Eviction {
-	d.buf = appendRecord(d.buf[:0], f.Batch, f.sealed)
-	seq, evicted, err := d.spool.Append(d.buf, f.Events)
-	if err == nil {
-		f.seq = seq
-	}
+// append writes a batch and returns its position, or 0 if that fails: the next one is tried again.
+func (d *disk) append(b *Batch, sealed time.Time) (spool.Seq, spool.Eviction) {
+	d.buf = appendRecord(d.buf[:0], b, sealed)
+	seq, evicted, err := d.spool.Append(d.buf, b.Events)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.fault = err
-	return evicted
+	if d.fault = err; err != nil {
+		return 0, evicted
+	}
+	return seq, evicted
 }
 
 // read returns the batch of a record.

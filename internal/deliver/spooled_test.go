@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"slices"
@@ -44,6 +45,51 @@ func TestSealed(t *testing.T) {
 			t.Errorf("%v events on disk then, want %v", onDisk, want)
 		}
 	})
+}
+
+// What a disk failed to take is on it as soon as it works, whether more comes or the agent stops.
+func TestHealedDiskTakesWhatItMissed(t *testing.T) {
+	for _, later := range []int{0, 5, 100} {
+		t.Run(fmt.Sprint(later), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var up atomic.Bool
+				s := &fakeSink{one: true, answer: func(_ context.Context, b *Batch) error {
+					if first, _ := readLines(b.Lines); !up.Load() && (first[0] < 10 || first[0] > 12) {
+						return serverError()
+					}
+					return nil
+				}}
+				d, r, disk := newSpooled(t, s, func(cfg *Config) { cfg.QueueMaxBytes = 1000 * eventBytes })
+				same := d.disk.cfg
+				disk.Fail(syscall.ENOSPC, testdisk.Create, testdisk.Write)
+				addEvents(d, 0, 100)
+				time.Sleep(time.Minute)
+				if got := readBooks(d); got.delivered != 3 || d.disk.events() != 0 {
+					t.Fatalf("books: %+v", got)
+				}
+				disk.Heal()
+				addEvents(d, 100, 100+later)
+				time.Sleep(time.Minute)
+				if on := d.disk.events(); later > 0 && on != 97+later {
+					t.Errorf("%d events on disk, want %d", on, 97+later)
+				}
+				d.Close()
+				r.wait(t)
+				if got := readBooks(d); got.shutdown > 0 || got.held != 97+later {
+					t.Errorf("books: %+v", got)
+				}
+
+				up.Store(true)
+				next, r, _ := newSpooled(t, s, func(c *Config) { *c.Spool = same })
+				time.Sleep(time.Minute)
+				next.Close()
+				r.wait(t)
+				if slices.Sort(s.got); !slices.Equal(s.got, sequence(0, 100+later)) {
+					t.Errorf("delivered: %v", s.got)
+				}
+			})
+		})
+	}
 }
 
 // What another version of weir may have written is dropped, and counted.
