@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -32,7 +33,9 @@ func (d *disk) open(reg prometheus.Registerer) (recovered int, err error) {
 		return 0, err
 	}
 	if err := reg.Register(d.spool); err != nil {
-		return 0, fmt.Errorf("register the spool's metrics: %w", err)
+		err = errors.Join(fmt.Errorf("register the spool's metrics: %w", err), d.spool.Close())
+		d.spool = nil
+		return 0, err
 	}
 	stats := d.spool.Stats()
 	return int(stats.Pending.Events + stats.Damaged.Events), nil
