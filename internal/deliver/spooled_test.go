@@ -1,12 +1,16 @@
 package deliver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -237,5 +241,75 @@ func TestSpoolInUse(t *testing.T) {
 		t.Errorf("Open: %v, want it to be in use", err)
 	}
 	d.Close()
+	r.wait(t)
+}
+
+// What was put aside or written to a file is on the disk before its record is let go, if records are to be.
+func TestFilesAreSyncedBeforeTheirRecordsGo(t *testing.T) {
+	for _, policy := range []spool.Policy{spool.Always, spool.Policy(time.Second), spool.Never} {
+		for _, toFile := range []bool{false, true} {
+			t.Run(fmt.Sprint(time.Duration(policy), toFile), func(t *testing.T) {
+				cfg := testConfig()
+				cfg.URL, cfg.QuarantinePath = parseURL("http://brain"), filepath.Join(t.TempDir(), "quarantine")
+				if toFile {
+					cfg.URL, cfg.Path = nil, filepath.Join(t.TempDir(), "events")
+				}
+				cfg.Spool = &spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Sync: policy, FS: testdisk.New()}
+				d, _ := newTest(t, cfg)
+				var synced []string // what the file held then, and how much the spool
+				record := func(sync func(*os.File) error) func(*os.File) error {
+					if sync == nil {
+						return nil
+					}
+					return func(file *os.File) error {
+						content, err := os.ReadFile(file.Name())
+						synced = append(synced, fmt.Sprint(bytes.Count(content, []byte{'\n'}), d.disk.events()))
+						return errors.Join(err, sync(file))
+					}
+				}
+				if toFile {
+					sink := d.sink.(*writerSink)
+					sink.sync = record(sink.sync)
+				} else {
+					d.sink = &fakeSink{answer: func(context.Context, *Batch) error {
+						return &refusedError{err: io.ErrNoProgress, reason: reasonRejected}
+					}}
+					d.quarantine.sync = record(d.quarantine.sync)
+				}
+				r := run(d)
+				addEvents(d, 0, 10)
+				d.Close()
+				r.wait(t)
+				want := []string{"10 10"}
+				if policy == spool.Never {
+					want = nil
+				}
+				if !slices.Equal(synced, want) {
+					t.Errorf("synced %q (events in the file, in the spool), want %q", synced, want)
+				}
+			})
+		}
+	}
+}
+
+// A start that fails at the last lets go of the spool.
+func TestSpoolIsClosedIfItsMetricsAreTaken(t *testing.T) {
+	cfg := testConfig()
+	cfg.Spool = &spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20}
+	d, _ := newTest(t, cfg)
+	other, err := spool.Open(spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Log: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := d.reg.Register(other); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Open(); err == nil || !strings.Contains(err.Error(), "register the spool's metrics") {
+		t.Fatalf("Open: %v", err)
+	}
+	next, _ := newTest(t, cfg)
+	r := run(next)
+	next.Close()
 	r.wait(t)
 }
