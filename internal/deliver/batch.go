@@ -30,6 +30,7 @@ type flight struct {
 	delivered  int       // the events that were accepted; the others outside unsettled were dropped
 	unitEvents int       // events that may be sent at once; 0: all
 
+	unread  bool      // the disk failed to give it back, and may another time
 	missed  bool      // the disk failed to take it, and did not since
 	backoff backoff   // of its own failures
 	due     time.Time // not to be tried again before

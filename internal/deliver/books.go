@@ -10,7 +10,7 @@ import (
 )
 
 // load reads a batch into memory that is on disk only. It reports whether there is anything to send: what cannot be read
-// is not there any more, and what is too old is dropped.
+// is not there any more, or not now, and what is too old is dropped.
 func (q *queue) load(f *flight) bool {
 	if f.Batch == nil && !q.read(f) {
 		return false
@@ -28,11 +28,15 @@ func (q *queue) read(f *flight) bool {
 	b, sealed, err := q.disk.read(f.seq)
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	f.unread = false
 	switch {
 	case errors.Is(err, errRecord):
 		q.dropRecord(f.seq, reasonUnreadable)
 		return false
-	case err != nil, f.seq <= q.evicted:
+	case f.seq <= q.evicted, errors.Is(err, spool.ErrGone), errors.Is(err, spool.ErrDamaged):
+		return false
+	case err != nil:
+		f.unread = true
 		return false
 	}
 	f.Batch, f.sealed, f.unsettled, f.left = b, sealed, b.Lines, b.Events
@@ -102,7 +106,7 @@ func (q *queue) release(f *flight, err error, after time.Duration) {
 		q.again = true // the next is one that has not failed
 		q.room.Broadcast()
 	}
-	if f.left > 0 {
+	if f.left > 0 || f.unread {
 		if f.missed && !q.failing {
 			q.save(f)
 		}

@@ -148,9 +148,10 @@ func (q *queue) choose() *flight {
 	return q.dueAgain()
 }
 
-// dueAgain takes the batch out of tried that is to be tried next, if it is time. At the end it is: the sender paces it.
+// dueAgain takes the batch out of tried that is to be tried next, if it is time. At the end it is, for what may be sent: the
+// sender paces it.
 func (q *queue) dueAgain() *flight {
-	if f := q.tried.front(); f == nil || !q.closed && time.Until(f.due) > 0 {
+	if f := q.tried.front(); f == nil || time.Until(f.due) > 0 && (!q.closed || f.unread) {
 		return nil
 	}
 	return q.tried.pop()
