@@ -53,7 +53,8 @@ func (q *queue) forget(last spool.Seq, events int) {
 	}
 	q.evicted = last
 	for _, f := range q.inMemory() {
-		if f.Batch != nil && f.seq != 0 && f.seq <= last { // without a Batch it is yet to be read, in vain
+		// Of what has nothing left, all has its fate, or it is yet to be read, in vain.
+		if f.left > 0 && f.seq != 0 && f.seq <= last {
 			events -= f.Events
 			q.copies -= f.Events
 			q.unsaved++

@@ -175,6 +175,34 @@ func TestEvictedBeforeItIsRead(t *testing.T) {
 	}
 }
 
+// A batch that goes with its segment just after it was delivered is booked once.
+func TestEvictedAfterItIsDelivered(t *testing.T) {
+	cfg := testConfig()
+	cfg.Spool = &spool.Config{Dir: t.TempDir(), MaxBytes: 128 << 10, FS: testdisk.New()}
+	d, _ := newTest(t, cfg)
+	if err := d.Open(); err != nil {
+		t.Fatal(err)
+	}
+	addEvents(d, 0, 10)
+	f, _ := d.queue.next()
+	d.queue.accept(f, f.Batch)
+	addEvents(d, 10, 800)
+	d.queue.release(f, nil, 0)
+	if got := readBooks(d); got.events() != 800 || got.delivered != 10 {
+		t.Errorf("books: %+v", got)
+	}
+	d.Close()
+	if err := newSender(d).run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if unsaved, saved := d.queue.remaining(); unsaved || saved || d.queue.copies != 0 {
+		t.Errorf("unsaved %v, saved %v, %d copies remain", unsaved, saved, d.queue.copies)
+	}
+	if err := d.end(); err != nil {
+		t.Error(err)
+	}
+}
+
 // Whatever the Brain and the disk do, every event is accounted for once, and what was delivered was delivered once.
 func TestSpooledBooksBalance(t *testing.T) {
 	for seed := range uint64(8) {
