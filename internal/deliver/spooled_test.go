@@ -341,3 +341,25 @@ func TestSpoolIsClosedIfItsMetricsAreTaken(t *testing.T) {
 	next.Close()
 	r.wait(t)
 }
+
+// A disk that does not give a record back now may do so later.
+func TestUnreadRecordIsReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := new(counting)
+		s := &fakeSink{answer: c.answer}
+		d, r, disk := newSpooled(t, s, func(cfg *Config) { cfg.QueueMaxBytes = 20 * eventBytes })
+		addEvents(d, 0, 100)
+		disk.Fail(syscall.EIO, testdisk.Read)
+		c.up.Store(true)
+		time.Sleep(time.Minute)
+		got := readBooks(d)
+		if got.delivered == 0 || got.held == 0 || got.events() != 100 {
+			t.Errorf("books: %+v", got)
+		}
+		disk.Heal()
+		time.Sleep(maxBackoff)
+		wantBooks(t, d, books{delivered: 100, batchDelivered: 20, retryServer: got.retryServer})
+		d.Close()
+		r.wait(t)
+	})
+}
