@@ -30,6 +30,8 @@ type flight struct {
 	delivered  int       // the events that were accepted; the others outside unsettled were dropped
 	unitEvents int       // events that may be sent at once; 0: all
 
+	unread  bool      // the disk failed to give it back, and may another time
+	missed  bool      // the disk failed to take it, and did not since
 	backoff backoff   // of its own failures
 	due     time.Time // not to be tried again before
 }
@@ -41,17 +43,22 @@ func newFlight(b *Batch, sealed time.Time) *flight {
 // whole says that all of the batch is in memory and open, as in its record.
 func (f *flight) whole() bool { return f.Batch != nil && f.left == f.Events }
 
-// unit returns what is to be sent next: all that is open, or as much as may be sent at once. A part has a key of its own,
-// which says where in the batch it is, so it is the same in a later life of the agent.
+// unit returns what is to be sent next: all that is open, or as much as may be sent at once.
 func (f *flight) unit(single bool) *Batch {
 	events := f.left
 	if f.unitEvents > 0 {
 		events = min(events, f.unitEvents)
 	}
-	switch {
-	case single:
+	if single {
 		events = 1
-	case events == f.Events:
+	}
+	return f.part(events)
+}
+
+// part returns the next events that are open. Unless it is all of the batch, it has a key of its own, which says where in
+// the batch it is, so it is the same in a later life of the agent.
+func (f *flight) part(events int) *Batch {
+	if events == f.Events {
 		return f.Batch
 	}
 	lines := f.unsettled

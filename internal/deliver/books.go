@@ -10,7 +10,7 @@ import (
 )
 
 // load reads a batch into memory that is on disk only. It reports whether there is anything to send: what cannot be read
-// is not there any more, and what is too old is dropped.
+// is not there any more, or not now, and what is too old is dropped.
 func (q *queue) load(f *flight) bool {
 	if f.Batch == nil && !q.read(f) {
 		return false
@@ -28,11 +28,15 @@ func (q *queue) read(f *flight) bool {
 	b, sealed, err := q.disk.read(f.seq)
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	f.unread = false
 	switch {
 	case errors.Is(err, errRecord):
 		q.dropRecord(f.seq, reasonUnreadable)
 		return false
-	case err != nil, f.seq <= q.evicted:
+	case f.seq <= q.evicted, errors.Is(err, spool.ErrGone), errors.Is(err, spool.ErrDamaged):
+		return false
+	case err != nil:
+		f.unread = true
 		return false
 	}
 	f.Batch, f.sealed, f.unsettled, f.left = b, sealed, b.Lines, b.Events
@@ -102,7 +106,10 @@ func (q *queue) release(f *flight, err error, after time.Duration) {
 		q.again = true // the next is one that has not failed
 		q.room.Broadcast()
 	}
-	if f.left > 0 {
+	if f.left > 0 || f.unread {
+		if f.missed && !q.failing {
+			q.save(f)
+		}
 		f.due = time.Now().Add(f.backoff.next(after))
 		q.tried.insert(f)
 	}
@@ -121,12 +128,15 @@ func (q *queue) remaining() (unsaved, saved bool) {
 	return q.unsaved > 0, q.disk != nil && q.disk.events() > 0
 }
 
-// close says that no more batches come, so nobody waits for room either.
+// close says that no more batches come: nobody waits for room any more, and the disk is tried once more.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !q.closed {
 		q.closed = true
+		if q.failing {
+			q.rescue()
+		}
 		q.room.Broadcast()
 		close(q.closing)
 	}
@@ -136,6 +146,9 @@ func (q *queue) close() {
 func (q *queue) abandon() (dropped int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.failing {
+		q.rescue()
+	}
 	for _, l := range []*lane{&q.tried, &q.alone, &q.spooled, &q.live} {
 		for f := l.pop(); f != nil; f = l.pop() {
 			if f.seq != 0 {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -125,11 +127,25 @@ func (c *Config) sink(m *metrics, log *zap.Logger) (sink, string, error) {
 		s, err := newHTTPSink(c, c.URL, m.duration, log)
 		return s, "the Brain", err
 	case c.Path != "":
-		return &writerSink{path: c.Path}, "the output file", nil
+		return &writerSink{path: c.Path, sync: c.syncer()}, "the output file", nil
 	case c.Stdout != nil:
 		return &writerSink{w: c.Stdout}, "standard output", nil
 	default:
 		return nil, "", errors.New("there is nowhere to deliver to")
+	}
+}
+
+// syncer returns what forces to the disk what was written to a file, before its record in the spool is let go; nil if
+// records are not forced there either.
+func (c *Config) syncer() func(*os.File) error {
+	if c.Spool == nil || c.Spool.Sync == spool.Never {
+		return nil
+	}
+	return func(file *os.File) error {
+		if err := file.Sync(); !errors.Is(err, syscall.EINVAL) { // a pipe or a device
+			return err
+		}
+		return nil
 	}
 }
 

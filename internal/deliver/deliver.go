@@ -74,7 +74,7 @@ func New(cfg Config, log *zap.Logger, reg prometheus.Registerer) (*Deliverer, er
 		return nil, fmt.Errorf("configure delivery: %w", err)
 	}
 	if cfg.QuarantinePath != "" {
-		d.quarantine = &quarantine{path: cfg.QuarantinePath, kept: d.metrics.quarantined, log: log}
+		d.quarantine = &quarantine{path: cfg.QuarantinePath, sync: cfg.syncer(), kept: d.metrics.quarantined, log: log}
 	}
 	d.health = &health{log: log, target: d.target, held: d.queue.held}
 	return d, nil

@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -32,24 +33,24 @@ func (d *disk) open(reg prometheus.Registerer) (recovered int, err error) {
 		return 0, err
 	}
 	if err := reg.Register(d.spool); err != nil {
-		return 0, fmt.Errorf("register the spool's metrics: %w", err)
+		err = errors.Join(fmt.Errorf("register the spool's metrics: %w", err), d.spool.Close())
+		d.spool = nil
+		return 0, err
 	}
 	stats := d.spool.Stats()
 	return int(stats.Pending.Events + stats.Damaged.Events), nil
 }
 
-// append writes a batch and notes its position. If that fails, the batch is in memory only, and the next one is tried
-// again.
-func (d *disk) append(f *flight) spool.Eviction {
-	d.buf = appendRecord(d.buf[:0], f.Batch, f.sealed)
-	seq, evicted, err := d.spool.Append(d.buf, f.Events)
-	if err == nil {
-		f.seq = seq
-	}
+// append writes a batch and returns its position, or 0 if that fails: the next one is tried again.
+func (d *disk) append(b *Batch, sealed time.Time) (spool.Seq, spool.Eviction) {
+	d.buf = appendRecord(d.buf[:0], b, sealed)
+	seq, evicted, err := d.spool.Append(d.buf, b.Events)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.fault = err
-	return evicted
+	if d.fault = err; err != nil {
+		return 0, evicted
+	}
+	return seq, evicted
 }
 
 // read returns the batch of a record.

@@ -2,7 +2,7 @@ package deliver
 
 import "slices"
 
-// lane is a row of batches, oldest first.
+// lane is a row of batches, oldest first unless insert orders it.
 type lane []*flight
 
 func (l *lane) push(f *flight) { *l = append(*l, f) }

@@ -16,7 +16,8 @@ import (
 // and posted again. When it is full, what is refused is dropped.
 type quarantine struct {
 	path string
-	kept prometheus.Counter // events
+	sync func(*os.File) error // after each batch; nil: nothing is done
+	kept prometheus.Counter   // events
 	log  *zap.Logger
 
 	mu      sync.Mutex // held while writing
@@ -60,6 +61,9 @@ func (q *quarantine) write(lines []byte) (err error) {
 	if n, err := file.Write(lines); err != nil {
 		// A line that is torn would spoil the next one.
 		return errors.Join(fmt.Errorf("after %d of %d bytes: %w", n, len(lines), err), file.Truncate(info.Size()))
+	}
+	if q.sync != nil {
+		return q.sync(file)
 	}
 	return nil
 }

@@ -32,6 +32,8 @@ type queue struct {
 	again    bool                 // the last of the backlog's sends was of tried, or the last send failed
 	inFlight map[*flight]struct{} // the others' bytes may go, these must stay
 	from, to spool.Seq            // batches on disk only are those unacknowledged records with from < Seq <= to
+	newest   spool.Seq            // record
+	failing  bool                 // the disk did not take the last one
 	evicted  spool.Seq            // records up to it are on disk no more
 	turn     int                  // of 100, see share
 	bytes    int64                // in memory, those of the batch being filled included
@@ -90,40 +92,16 @@ func (q *queue) enter(size int) {
 func (q *queue) push(f *flight) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.unsaved++
+	failed := q.failing
 	if q.disk != nil {
-		evicted := q.disk.append(f)
-		q.forget(evicted.Last, int(evicted.Events))
-	}
-	if f.seq != 0 {
-		q.copies += f.Events
-		if q.to == maxSeq {
-			q.to = f.seq - 1 // what was there before
-		}
-	} else {
-		q.unsaved++
+		q.save(f)
 	}
 	q.live.push(f)
+	if failed && !q.failing {
+		q.rescue()
+	}
 	signal(q.wake)
-}
-
-// forget books the records up to last as on disk no more. They held so many events: those in memory too are not lost.
-func (q *queue) forget(last spool.Seq, events int) {
-	if last == 0 {
-		return
-	}
-	q.evicted = last
-	for _, f := range q.inMemory() {
-		if f.Batch != nil && f.seq != 0 && f.seq <= last { // without a Batch it is yet to be read, in vain
-			events -= f.Events
-			q.copies -= f.Events
-			q.unsaved++
-			f.seq = 0
-		}
-	}
-	for f := q.spooled.front(); f != nil && f.seq == 0; f = q.spooled.front() {
-		q.alone.push(q.spooled.pop())
-	}
-	q.metrics.dropped[reasonSpoolFull].Add(float64(events))
 }
 
 // next takes the batch out that is to be sent now, until release. It may be on disk only. If there is none, next returns
@@ -170,9 +148,10 @@ func (q *queue) choose() *flight {
 	return q.dueAgain()
 }
 
-// dueAgain takes the batch out of tried that is to be tried next, if it is time. At the end it is: the sender paces it.
+// dueAgain takes the batch out of tried that is to be tried next, if it is time. At the end it is, for what may be sent: the
+// sender paces it.
 func (q *queue) dueAgain() *flight {
-	if f := q.tried.front(); f == nil || !q.closed && time.Until(f.due) > 0 {
+	if f := q.tried.front(); f == nil || time.Until(f.due) > 0 && (!q.closed || f.unread) {
 		return nil
 	}
 	return q.tried.pop()

@@ -134,8 +134,11 @@ func TestMemoryIsBoundedInALongOutage(t *testing.T) {
 			}
 			time.Sleep(2 * time.Second)
 		}
-		if got := readBooks(d); got.held != 3600 || len(d.queue.tried) < 100 {
-			t.Errorf("books: %+v, %d batches tried", got, len(d.queue.tried))
+		d.queue.mu.Lock()
+		tried := len(d.queue.tried)
+		d.queue.mu.Unlock()
+		if got := readBooks(d); got.held != 3600 || tried < 100 {
+			t.Errorf("books: %+v, %d batches tried", got, tried)
 		}
 		c.up.Store(true)
 		time.Sleep(maxBackoff)

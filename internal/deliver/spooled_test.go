@@ -1,11 +1,16 @@
 package deliver
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -44,6 +49,51 @@ func TestSealed(t *testing.T) {
 			t.Errorf("%v events on disk then, want %v", onDisk, want)
 		}
 	})
+}
+
+// What a disk failed to take is on it as soon as it works, whether more comes or the agent stops.
+func TestHealedDiskTakesWhatItMissed(t *testing.T) {
+	for _, later := range []int{0, 5, 100} {
+		t.Run(fmt.Sprint(later), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var up atomic.Bool
+				s := &fakeSink{one: true, answer: func(_ context.Context, b *Batch) error {
+					if first, _ := readLines(b.Lines); !up.Load() && (first[0] < 10 || first[0] > 12) {
+						return serverError()
+					}
+					return nil
+				}}
+				d, r, disk := newSpooled(t, s, func(cfg *Config) { cfg.QueueMaxBytes = 1000 * eventBytes })
+				same := d.disk.cfg
+				disk.Fail(syscall.ENOSPC, testdisk.Create, testdisk.Write)
+				addEvents(d, 0, 100)
+				time.Sleep(time.Minute)
+				if got := readBooks(d); got.delivered != 3 || d.disk.events() != 0 {
+					t.Fatalf("books: %+v", got)
+				}
+				disk.Heal()
+				addEvents(d, 100, 100+later)
+				time.Sleep(time.Minute)
+				if on := d.disk.events(); later > 0 && on != 97+later {
+					t.Errorf("%d events on disk, want %d", on, 97+later)
+				}
+				d.Close()
+				r.wait(t)
+				if got := readBooks(d); got.shutdown > 0 || got.held != 97+later {
+					t.Errorf("books: %+v", got)
+				}
+
+				up.Store(true)
+				next, r, _ := newSpooled(t, s, func(c *Config) { *c.Spool = same })
+				time.Sleep(time.Minute)
+				next.Close()
+				r.wait(t)
+				if slices.Sort(s.got); !slices.Equal(s.got, sequence(0, 100+later)) {
+					t.Errorf("delivered: %v", s.got)
+				}
+			})
+		})
+	}
 }
 
 // What another version of weir may have written is dropped, and counted.
@@ -125,6 +175,34 @@ func TestEvictedBeforeItIsRead(t *testing.T) {
 	}
 }
 
+// A batch that goes with its segment just after it was delivered is booked once.
+func TestEvictedAfterItIsDelivered(t *testing.T) {
+	cfg := testConfig()
+	cfg.Spool = &spool.Config{Dir: t.TempDir(), MaxBytes: 128 << 10, FS: testdisk.New()}
+	d, _ := newTest(t, cfg)
+	if err := d.Open(); err != nil {
+		t.Fatal(err)
+	}
+	addEvents(d, 0, 10)
+	f, _ := d.queue.next()
+	d.queue.accept(f, f.Batch)
+	addEvents(d, 10, 800)
+	d.queue.release(f, nil, 0)
+	if got := readBooks(d); got.events() != 800 || got.delivered != 10 {
+		t.Errorf("books: %+v", got)
+	}
+	d.Close()
+	if err := newSender(d).run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if unsaved, saved := d.queue.remaining(); unsaved || saved || d.queue.copies != 0 {
+		t.Errorf("unsaved %v, saved %v, %d copies remain", unsaved, saved, d.queue.copies)
+	}
+	if err := d.end(); err != nil {
+		t.Error(err)
+	}
+}
+
 // Whatever the Brain and the disk do, every event is accounted for once, and what was delivered was delivered once.
 func TestSpooledBooksBalance(t *testing.T) {
 	for seed := range uint64(8) {
@@ -192,4 +270,96 @@ func TestSpoolInUse(t *testing.T) {
 	}
 	d.Close()
 	r.wait(t)
+}
+
+// What was put aside or written to a file is on the disk before its record is let go, if records are to be.
+func TestFilesAreSyncedBeforeTheirRecordsGo(t *testing.T) {
+	for _, policy := range []spool.Policy{spool.Always, spool.Policy(time.Second), spool.Never} {
+		for _, toFile := range []bool{false, true} {
+			t.Run(fmt.Sprint(time.Duration(policy), toFile), func(t *testing.T) {
+				cfg := testConfig()
+				cfg.URL, cfg.QuarantinePath = parseURL("http://brain"), filepath.Join(t.TempDir(), "quarantine")
+				if toFile {
+					cfg.URL, cfg.Path = nil, filepath.Join(t.TempDir(), "events")
+				}
+				cfg.Spool = &spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Sync: policy, FS: testdisk.New()}
+				d, _ := newTest(t, cfg)
+				var synced []string // what the file held then, and how much the spool
+				record := func(sync func(*os.File) error) func(*os.File) error {
+					if sync == nil {
+						return nil
+					}
+					return func(file *os.File) error {
+						content, err := os.ReadFile(file.Name())
+						synced = append(synced, fmt.Sprint(bytes.Count(content, []byte{'\n'}), d.disk.events()))
+						return errors.Join(err, sync(file))
+					}
+				}
+				if toFile {
+					sink := d.sink.(*writerSink)
+					sink.sync = record(sink.sync)
+				} else {
+					d.sink = &fakeSink{answer: func(context.Context, *Batch) error {
+						return &refusedError{err: io.ErrNoProgress, reason: reasonRejected}
+					}}
+					d.quarantine.sync = record(d.quarantine.sync)
+				}
+				r := run(d)
+				addEvents(d, 0, 10)
+				d.Close()
+				r.wait(t)
+				want := []string{"10 10"}
+				if policy == spool.Never {
+					want = nil
+				}
+				if !slices.Equal(synced, want) {
+					t.Errorf("synced %q (events in the file, in the spool), want %q", synced, want)
+				}
+			})
+		}
+	}
+}
+
+// A start that fails at the last lets go of the spool.
+func TestSpoolIsClosedIfItsMetricsAreTaken(t *testing.T) {
+	cfg := testConfig()
+	cfg.Spool = &spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20}
+	d, _ := newTest(t, cfg)
+	other, err := spool.Open(spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Log: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := d.reg.Register(other); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Open(); err == nil || !strings.Contains(err.Error(), "register the spool's metrics") {
+		t.Fatalf("Open: %v", err)
+	}
+	next, _ := newTest(t, cfg)
+	r := run(next)
+	next.Close()
+	r.wait(t)
+}
+
+// A disk that does not give a record back now may do so later.
+func TestUnreadRecordIsReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := new(counting)
+		s := &fakeSink{answer: c.answer}
+		d, r, disk := newSpooled(t, s, func(cfg *Config) { cfg.QueueMaxBytes = 20 * eventBytes })
+		addEvents(d, 0, 100)
+		disk.Fail(syscall.EIO, testdisk.Read)
+		c.up.Store(true)
+		time.Sleep(time.Minute)
+		got := readBooks(d)
+		if got.delivered == 0 || got.held == 0 || got.events() != 100 {
+			t.Errorf("books: %+v", got)
+		}
+		disk.Heal()
+		time.Sleep(maxBackoff)
+		wantBooks(t, d, books{delivered: 100, batchDelivered: 20, retryServer: got.retryServer})
+		d.Close()
+		r.wait(t)
+	})
 }

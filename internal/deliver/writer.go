@@ -12,8 +12,9 @@ import (
 // writerSink writes batches as they are, one JSON object a line, to standard output or to the end of a file. The file
 // is opened once: rotate it by copying and truncating.
 type writerSink struct {
-	path string   // of the file; empty for standard output
-	file *os.File // nil for standard output
+	path string               // of the file; empty for standard output
+	sync func(*os.File) error // before a batch of the file is accepted; nil: nothing is done
+	file *os.File             // nil for standard output
 	w    io.Writer
 	torn []byte // the line that the last write broke off in, as far as it came
 }
@@ -64,6 +65,11 @@ func (s *writerSink) write(lines []byte) error {
 		s.torn = nil
 	}
 	n, err := s.w.Write(rest)
+	if err == nil && s.sync != nil {
+		if err = s.sync(s.file); err != nil { // all of it may be missing, and is written once more
+			n, s.torn = 0, nil
+		}
+	}
 	written := lines[:len(s.torn)+n]
 	whole := bytes.LastIndexByte(written, '\n') + 1
 	s.torn = written[whole:]

@@ -213,3 +213,28 @@ func TestGoneInTheMiddleOfABatch(t *testing.T) {
 	}
 	wantBooks(t, d, books{delivered: 3, shutdown: 7, batchPartial: 1})
 }
+
+// What the disk may not have kept is written once more.
+func TestFileThatCannotBeSynced(t *testing.T) {
+	for fault, written := range map[error]int{syscall.EIO: 20, nil: 10} {
+		cfg := testConfig()
+		cfg.Path = filepath.Join(t.TempDir(), "events")
+		d, _ := newTest(t, cfg)
+		syncs := 0
+		d.sink.(*writerSink).sync = func(*os.File) error {
+			if syncs++; syncs == 1 {
+				return fault
+			}
+			return nil
+		}
+		r := run(d)
+		addEvents(d, 0, 10)
+		d.Close()
+		r.wait(t)
+		content, err := os.ReadFile(cfg.Path)
+		if n := bytes.Count(content, []byte{'\n'}); n != written || err != nil {
+			t.Errorf("%v: %d lines written (%v), want %d", fault, n, err, written)
+		}
+		wantBooks(t, d, books{delivered: 10, batchDelivered: 1, retryWrt: written/10 - 1})
+	}
+}
