@@ -51,9 +51,6 @@ enum flow_state {
 	STATE_OPENED = STATE_OPENED_0 | STATE_OPENED_1,
 };
 
-/* Set in flow_half.packets of an entry that is being deleted. A packet that adds to it is not counted there. */
-#define TOMBSTONE (1ULL << 63)
-
 /*
  * A connection. addr[0], port[0] is the lower endpoint: addresses compared byte by byte (IPv4 as v4-mapped, RFC 4291
  * section 2.5.5.2), then ports. ICMP has port 0 at its source and type * 256 + code at its destination, as NetFlow.
@@ -67,23 +64,49 @@ struct flow_key {
 } __attribute__((aligned(8)));
 
 /*
- * One direction of a connection: what endpoint n sent. The counters run from the last hand-over; owner and last_ns
- * stay. Times are CLOCK_MONOTONIC, coarse but for a direction's first packet and for SYN, FIN and RST.
+ * What each packet of a direction writes. One add to `count` counts a packet: its bytes in the lower bits, and 1 in those from
+ * COUNT_SHIFT on. From a field that is half full the half is carried over into flow_half; the other half is room for every
+ * CPU to add a packet before that is done.
  */
-struct flow_half {
-	__u64 packets;
-	__u64 bytes; /* layer 2 frames, each segment of a super-packet with its own headers */
-	__u64 last_ns;
-	__u64 owner;     /* ifindex << 32 | enum hook, of the one place that counts this direction; 0: not seen yet */
-	__u32 tcp_flags; /* OR; IPFIX tcpControlBits, RFC 7125 */
-	__u32 pad;
-	__u64 first_ns; /* behind what each packet touches: half[0] then has that in two cache lines of the map's element */
+struct flow_meter {
+	__u64 count;
+	__u32 last;  /* the kernel's tick (jiffies) of the last packet */
+	__u32 owner; /* the one place that counts this direction: ifindex << OWNER_SHIFT | enum hook; 0: not seen yet */
 };
 
-struct flow_entry {
-	struct flow_half half[2];
-	__u32 state; /* enum flow_state */
+enum meter_shift {
+	OWNER_SHIFT = 2,
+	COUNT_SHIFT = 36,
+	BYTES_CARRY_SHIFT = 35,   /* 32 GiB are carried over at a time, */
+	PACKETS_CARRY_SHIFT = 26, /* or so many packets */
+};
+
+#define BYTES_CARRY (1ULL << BYTES_CARRY_SHIFT)
+#define PACKETS_CARRY (1ULL << (COUNT_SHIFT + PACKETS_CARRY_SHIFT))
+#define TOMBSTONE (1ULL << 63) /* the entry is being deleted: what is added now is not counted there */
+
+/*
+ * The rest of a direction. Times are CLOCK_MONOTONIC: precise of a direction's first packet and of SYN, FIN and RST, else good
+ * to a tick.
+ */
+struct flow_half {
+	__u64 first_ns;
+	__u64 last_ns;   /* of the last packet that came in last_tick; 0: none yet */
+	__u32 last_tick; /* while that is flow_meter.last, last_ns is when the last packet came */
+	__u32 packets_carried;
+	__u32 bytes_carried;
 	__u32 pad;
+};
+
+/*
+ * Index n is what end n sent. Counters and flags run from the last hand-over. In an element of the map, which is three cache
+ * lines, the first 40 bytes share the second line with the end of the key: a packet touches two lines, whichever its direction.
+ */
+struct flow_entry {
+	struct flow_meter meter[2];
+	__u32 tcp_flags; /* OR; IPFIX tcpControlBits, RFC 7125: those of end n from bit 16 n on */
+	__u32 state;     /* enum flow_state */
+	struct flow_half half[2];
 };
 
 /* What can be around a packet. Bit n of settings.decap is kind n. */
@@ -161,7 +184,9 @@ struct sweep_args {
 	__u64 linger_ns; /* a closed entry leaves when nothing was seen for this long */
 	__u32 shutdown;  /* hand over everything */
 	/* out */
+	__u32 tick;    /* at now_ns */
 	__u32 stopped; /* the ring filled: read it and sweep again */
+	__u32 pad;
 	__u64 resident_flows;
 	__u64 resident_packets;
 	__u64 resident_bytes;
@@ -183,12 +208,15 @@ struct take_args {
 };
 
 _Static_assert(sizeof(struct flow_key) == 40, "flow_key");
-_Static_assert(sizeof(struct flow_half) == 48, "flow_half");
+_Static_assert(HOOKS <= 1 << OWNER_SHIFT, "flow_meter.owner");
+_Static_assert(sizeof(struct flow_meter) == 16, "flow_meter");
+_Static_assert(sizeof(struct flow_half) == 32, "flow_half");
+_Static_assert(__builtin_offsetof(struct flow_entry, half) == 40, "what each packet touches ends with a cache line");
 _Static_assert(sizeof(struct flow_entry) == 104, "flow_entry");
 _Static_assert(sizeof(struct tunnel) == 40, "tunnel");
 _Static_assert(sizeof(struct tunnel_zone) == 16, "tunnel_zone");
 _Static_assert(sizeof(struct record) == 152, "record");
 _Static_assert(sizeof(struct closing) == 56, "closing");
-_Static_assert(sizeof(struct sweep_args) == 80, "sweep_args");
+_Static_assert(sizeof(struct sweep_args) == 88, "sweep_args");
 
 #endif

@@ -82,16 +82,16 @@ static __always_inline __u32 closed_by(const struct packet *p)
 }
 
 /* Makes the entry, its counters at 0, and finds it as the map has it. Any other answer is the packet's fate. */
-static __always_inline enum fate create(struct ledger_page *page, const struct packet *p, __u64 owner, __u64 now,
+static __always_inline enum fate create(struct ledger_page *page, const struct packet *p, __u32 owner, __u32 tick,
 					struct flow_entry **entry)
 {
 	struct flow_entry fresh = {};
-	struct flow_half *half = p->from ? &fresh.half[1] : &fresh.half[0];
+	struct flow_meter *meter = p->from ? &fresh.meter[1] : &fresh.meter[0];
 	__u32 closing = closed_by(p);
 	long err;
 
-	half->owner = owner;
-	half->last_ns = now; /* or a sweep would find the entry idle since boot */
+	meter->owner = owner;
+	meter->last = tick; /* or a sweep would find the entry idle since boot */
 	/* A flood of FIN or RST must cost nothing extra: its entries are born closed and leave by sweep, without an event. */
 	fresh.state = opened_by(p) | closing | (closing ? STATE_CLOSED : 0);
 	err = bpf_map_update_elem(&flows, &p->key, &fresh, BPF_NOEXIST);
@@ -105,15 +105,15 @@ static __always_inline enum fate create(struct ledger_page *page, const struct p
 }
 
 /* Whether this place counts the direction. A free one is taken; one that its owner left goes to whoever sees it. */
-static __always_inline int own(struct flow_half *half, __u64 here, __u64 now)
+static __always_inline int own(struct flow_meter *meter, __u32 here, __u32 tick)
 {
-	__u64 owner = half->owner;
+	__u32 owner = meter->owner;
 
 	if (owner == here)
 		return 1;
-	if (owner && (now < half->last_ns || now - half->last_ns < OWNER_TIMEOUT_NS))
+	if (owner && (__u64)quiet(tick, meter) * config.tick_ns < OWNER_TIMEOUT_NS)
 		return 0;
-	return __sync_val_compare_and_swap(&half->owner, owner, here) == owner;
+	return __sync_val_compare_and_swap(&meter->owner, owner, here) == owner;
 }
 
 static __always_inline void announce(struct ledger_page *page, const struct packet *p, __u64 now, __u32 reset)
@@ -134,7 +134,7 @@ static __always_inline void announce(struct ledger_page *page, const struct pack
 
 /* Follows the opening and the close of a TCP connection. Only packets with SYN, FIN or RST come here. */
 static __always_inline void follow(struct ledger_page *page, const struct packet *p, struct flow_entry *entry,
-				   __u64 other_owner, __u64 now)
+				   __u32 other_owner, __u64 now)
 {
 	__u32 opened = opened_by(p);
 	__u32 closing = closed_by(p);
@@ -156,43 +156,84 @@ static __always_inline void follow(struct ledger_page *page, const struct packet
 		announce(page, p, now, (state & STATE_RST) != 0);
 }
 
-/* Counts the packet in its entry, or says why not. */
+/*
+ * Carries over what is due. If the entry is deleted meanwhile, the hand-over takes what was carried or leaves it: what is left
+ * was counted, and has now met a deletion.
+ */
+static __always_inline void carry(struct ledger_page *page, struct flow_meter *meter, struct flow_half *half)
+{
+	__u64 full = __sync_fetch_and_and(&meter->count, ~(PACKETS_CARRY | BYTES_CARRY));
+	__u64 packets, bytes;
+
+	if (full & TOMBSTONE)
+		return;
+	if (full & PACKETS_CARRY)
+		__sync_fetch_and_add(&half->packets_carried, 1);
+	if (full & BYTES_CARRY)
+		__sync_fetch_and_add(&half->bytes_carried, 1);
+	if (!(meter->count & TOMBSTONE))
+		return;
+	packets = (__u64)__sync_lock_test_and_set(&half->packets_carried, 0) << PACKETS_CARRY_SHIFT;
+	bytes = (__u64)__sync_lock_test_and_set(&half->bytes_carried, 0) << BYTES_CARRY_SHIFT;
+	page->fates[FATE_COUNTED].packets -= packets;
+	page->fates[FATE_COUNTED].bytes -= bytes;
+	page->fates[FATE_EXPIRING].packets += packets;
+	page->fates[FATE_EXPIRING].bytes += bytes;
+}
+
+/*
+ * Notes when a packet came, and returns it: precisely for the first of a direction, or an answer would seem to come before its
+ * question. The coarse clock can lag the precise one of an earlier packet by a tick: none comes before that.
+ */
+static __always_inline __u64 note(struct flow_meter *meter, struct flow_half *half, __u32 tick, int begins, int precise)
+{
+	__u64 now = precise || !half->last_ns ? precise_ns() : coarse_ns();
+
+	now = later(now, half->last_ns);
+	if (begins)
+		half->first_ns = now;
+	if (begins || quiet(tick, meter))
+		meter->last = tick;
+	half->last_ns = now;
+	half->last_tick = meter->last;
+	return now;
+}
+
+/* Counts the packet in its entry, or says why not. A packet like the one before it writes into flow_meter alone. */
 static __always_inline enum fate account(struct ledger_page *page, const struct packet *p, const struct weight *w,
-					 __u64 here)
+					 __u32 here)
 {
 	struct flow_entry *entry = bpf_map_lookup_elem(&flows, &p->key);
 	__u32 turning = p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST);
+	__u32 flags = p->tcp_flags << (p->from ? 16 : 0);
+	__u32 tick = tick_at(captured_ns);
+	struct flow_meter *meter;
 	struct flow_half *half;
-	__u64 now, before;
+	__u64 before, now = 0;
 
 	if (!entry) {
-		enum fate fate;
+		enum fate fate = create(page, p, here, tick, &entry);
 
-		now = precise_ns();
-		fate = create(page, p, here, now, &entry);
 		if (fate != FATE_COUNTED)
 			return fate;
-		half = p->from ? &entry->half[1] : &entry->half[0];
-	} else {
-		half = p->from ? &entry->half[1] : &entry->half[0];
-		/* Precise for the first of a direction too, or an answer would seem to come before its question. */
-		now = half->owner && !turning ? coarse_ns() : precise_ns();
 	}
-	if (!own(half, here, now))
+	meter = p->from ? &entry->meter[1] : &entry->meter[0];
+	half = p->from ? &entry->half[1] : &entry->half[0];
+	if (!own(meter, here, tick))
 		return FATE_DUPLICATE;
-	before = __sync_fetch_and_add(&half->packets, w->packets);
-	if (before >= TOMBSTONE)
+	before = __sync_fetch_and_add(&meter->count, ((__u64)w->packets << COUNT_SHIFT) + w->bytes);
+	if (before & TOMBSTONE)
 		return FATE_EXPIRING;
-	__sync_fetch_and_add(&half->bytes, w->bytes);
-	/* The coarse clock can lag the precise one of an earlier packet by a tick: a period never begins before it. */
-	if (!before)
-		half->first_ns = later(now, half->last_ns);
-	if (now > half->last_ns)
-		half->last_ns = now;
-	if ((half->tcp_flags & p->tcp_flags) != p->tcp_flags)
-		__sync_fetch_and_or(&half->tcp_flags, p->tcp_flags);
+	if (before & (PACKETS_CARRY | BYTES_CARRY))
+		carry(page, meter, half);
+	if (!before || turning || config.replay)
+		now = note(meter, half, tick, !before, turning);
+	else if (quiet(tick, meter))
+		meter->last = tick;
+	if ((entry->tcp_flags & flags) != flags)
+		__sync_fetch_and_or(&entry->tcp_flags, flags);
 	if (turning)
-		follow(page, p, entry, p->from ? entry->half[0].owner : entry->half[1].owner, now);
+		follow(page, p, entry, p->from ? entry->meter[0].owner : entry->meter[1].owner, now);
 	return FATE_COUNTED;
 }
 

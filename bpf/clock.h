@@ -7,6 +7,7 @@
 
 #include <bpf/bpf_helpers.h>
 
+#include "abi.h"
 #include "config.h"
 
 /* In a replay: when the packet came. There is one at a time. */
@@ -21,6 +22,25 @@ static __always_inline __u64 precise_ns(void)
 static __always_inline __u64 coarse_ns(void)
 {
 	return config.replay ? captured_ns : bpf_ktime_get_coarse_ns();
+}
+
+/* The kernel's ticks: next to nothing to ask for. In a replay, of the same length. */
+static __always_inline __u32 tick_at(__u64 replay_ns)
+{
+	return config.replay ? replay_ns / config.tick_ns : bpf_jiffies64();
+}
+
+/*
+ * For how many ticks a direction has been quiet. A packet that came after a sweep had begun, or in a replay one that is older
+ * than the last, finds itself before that: by less than AHEAD.
+ */
+#define AHEAD (1U << 20)
+
+static __always_inline __u32 quiet(__u32 tick, const struct flow_meter *meter)
+{
+	__u32 ticks = tick - meter->last;
+
+	return ticks < -AHEAD ? ticks : 0;
 }
 
 #endif

@@ -23,6 +23,7 @@ struct settings {
 	__u16 pad;
 	__u32 netns;      /* number of the interfaces' network namespace */
 	__u32 link_layer; /* enum link_layer */
+	__u32 tick_ns;    /* between two ticks of the kernel */
 };
 
 volatile const struct settings config = {.sampling = 1};

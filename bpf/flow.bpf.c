@@ -17,14 +17,15 @@
 #include "maps.h"
 #include "parse.h"
 
+#define SEGMENTS_MAX 65535
 #define OUTER_MAX 64 /* IPv6 and GRE with every option: 40 + 16 */
 
 /* TC_ACT_UNSPEC: go on with whatever comes after weir. It means the same to TCX, as TCX_NEXT. */
 #define TC_NEXT (-1)
 
-static __always_inline __u64 place(__u32 ifindex, enum hook hook)
+static __always_inline __u32 place(__u32 ifindex, enum hook hook)
 {
-	return (__u64)ifindex << 32 | hook;
+	return ifindex << OWNER_SHIFT | hook;
 }
 
 static __always_inline void count(struct ledger_page *page, enum hook hook, enum fate fate, const struct packet *p,
@@ -116,9 +117,10 @@ static __always_inline __u32 frame_len(struct __sk_buff *skb, __u32 outer)
 	return skb->len - outer + (skb->vlan_present ? VLAN_TAG_LEN : 0);
 }
 
-static __always_inline __u32 at_least_one(__u32 n)
+/* So many segments as a super-packet can have: gso_segs has 16 bits, and flow_meter room for no more at a time. */
+static __always_inline __u32 segments(__u32 n)
 {
-	return n ? n : 1;
+	return n < 1 ? 1 : n < SEGMENTS_MAX ? n : SEGMENTS_MAX;
 }
 
 static __always_inline __u32 less(__u32 from, __u32 n)
@@ -147,7 +149,7 @@ static __always_inline struct weight weigh(struct __sk_buff *skb, enum hook hook
 			header_len = w.bytes;
 		w.packets = skb->gso_segs;
 		if (!w.packets) /* from a guest or a tun device the kernel takes no count on trust */
-			w.packets = at_least_one((w.bytes - header_len + size - 1) / size);
+			w.packets = segments((w.bytes - header_len + size - 1) / size);
 		if (hook == HOOK_TC_EGRESS)
 			w.bytes = less(skb->wire_len, w.packets * outer);
 		else
@@ -204,6 +206,7 @@ int sweep(struct sweep_args *args)
 {
 	struct sweep_args walk = *args; /* a callback cannot be given the context itself */
 
+	walk.tick = tick_at(args->now_ns);
 	bpf_for_each_map_elem(&flows, sweep_entry, &walk, 0);
 	args->stopped = walk.stopped;
 	args->resident_flows = walk.resident_flows;
@@ -224,6 +227,13 @@ int take(struct take_args *args)
 	return 0;
 }
 
+/* Returns the kernel's tick, in which flow_meter.last is told. */
+SEC("syscall")
+int tick(void *ctx)
+{
+	return tick_at(captured_ns);
+}
+
 /* Never read: it brings the types that no map and no program names into the object's BTF, where bpf2go looks for them. */
 const struct {
 	struct record record;
@@ -232,6 +242,7 @@ const struct {
 	enum fate fate;
 	enum handover handover;
 	enum flow_state state;
+	enum meter_shift meter_shift;
 	enum tunnel_kind tunnel_kind;
 	enum link_layer link_layer;
 } abi_types = {};

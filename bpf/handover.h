@@ -18,39 +18,60 @@ static __always_inline __u64 since(__u64 now, __u64 then)
 	return now > then ? now - then : 0;
 }
 
+static __always_inline __u64 packets_of(const struct flow_entry *e, int end)
+{
+	return ((__u64)e->half[end].packets_carried << PACKETS_CARRY_SHIFT) + (e->meter[end].count >> COUNT_SHIFT);
+}
+
+static __always_inline __u64 bytes_of(const struct flow_entry *e, int end)
+{
+	return ((__u64)e->half[end].bytes_carried << BYTES_CARRY_SHIFT) + (e->meter[end].count & ((1ULL << COUNT_SHIFT) - 1));
+}
+
+/* When a direction's last packet came, in ns, given what time and tick it is now. 0: none did yet. */
+static __always_inline __u64 last_seen(const struct flow_entry *e, int end, __u64 now, __u32 tick)
+{
+	const struct flow_meter *meter = &e->meter[end];
+	const struct flow_half *half = &e->half[end];
+
+	if (!meter->owner || meter->last == half->last_tick)
+		return half->last_ns;
+	return later(half->last_ns, now - (__u64)quiet(tick, meter) * config.tick_ns);
+}
+
 /*
- * Takes a direction's packets. What is left in their place is 0 or a TOMBSTONE. first_ns goes before them: the packet that
- * finds 0 begins the next period, and its time must stay.
+ * Takes what a direction's packets add to. What is left in its place is 0 or a TOMBSTONE. first_ns goes before it: the packet
+ * that finds 0 begins the next period, and its time must stay.
  */
-static __always_inline void take_packets(struct flow_half *to, struct flow_half *from, __u64 leave)
+static __always_inline void take_count(struct flow_entry *to, struct flow_entry *from, int end, __u64 leave)
 {
-	to->first_ns = from->first_ns;
-	from->first_ns = 0;
-	to->packets = __sync_lock_test_and_set(&from->packets, leave) & ~TOMBSTONE;
+	to->half[end].first_ns = from->half[end].first_ns;
+	from->half[end].first_ns = 0;
+	to->meter[end].count = __sync_lock_test_and_set(&from->meter[end].count, leave);
 }
 
-static __always_inline void take_rest(struct flow_half *to, struct flow_half *from)
+/* What was carried goes after it: a packet that carries more looks whether there is a TOMBSTONE when it is done. */
+static __always_inline void take_rest(struct flow_entry *to, struct flow_entry *from, int end, __u64 now)
 {
-	to->last_ns = from->last_ns;
-	to->owner = from->owner;
-	to->tcp_flags = __sync_lock_test_and_set(&from->tcp_flags, 0);
-	to->pad = 0;
-	to->bytes = __sync_lock_test_and_set(&from->bytes, 0);
+	to->meter[end].last = from->meter[end].last;
+	to->meter[end].owner = from->meter[end].owner;
+	to->half[end].packets_carried = __sync_lock_test_and_set(&from->half[end].packets_carried, 0);
+	to->half[end].bytes_carried = __sync_lock_test_and_set(&from->half[end].bytes_carried, 0);
+	to->half[end].last_ns = last_seen(from, end, now, tick_at(now));
+	to->half[end].last_tick = to->meter[end].last;
+	to->half[end].pad = 0;
+	/* No period begins before the one in front of it ends. */
+	from->half[end].last_ns = to->half[end].last_ns;
 }
 
-static __always_inline __u64 counted(const struct flow_entry *e)
-{
-	return e->half[0].packets | e->half[1].packets | e->half[0].bytes | e->half[1].bytes;
-}
-
-static __always_inline void add_exported(const struct flow_entry *e)
+static __always_inline void add_exported(__u64 packets, __u64 bytes)
 {
 	struct ledger_page *page = ledger_page();
 
 	if (!page)
 		return;
-	__sync_fetch_and_add(&page->exported.packets, e->half[0].packets + e->half[1].packets);
-	__sync_fetch_and_add(&page->exported.bytes, e->half[0].bytes + e->half[1].bytes);
+	__sync_fetch_and_add(&page->exported.packets, packets);
+	__sync_fetch_and_add(&page->exported.bytes, bytes);
 }
 
 static __always_inline int remove(struct flow_key *key)
@@ -73,6 +94,7 @@ static __always_inline int hand_over(struct flow_key *key, struct flow_entry *en
 	struct record *r = bpf_ringbuf_reserve(&records, sizeof(*r), 0);
 	__u64 leave = why == HANDOVER_ACTIVE ? 0 : TOMBSTONE;
 	struct flow_key own = *key; /* key may lie in the element, which the map can give to another connection */
+	__u64 packets, bytes, now = precise_ns();
 	int keep;
 
 	if (!r) {
@@ -82,25 +104,26 @@ static __always_inline int hand_over(struct flow_key *key, struct flow_entry *en
 			__sync_fetch_and_add(&page->records_full, 1);
 		return 0;
 	}
-	take_packets(&r->entry.half[0], &entry->half[0], leave);
-	take_packets(&r->entry.half[1], &entry->half[1], leave);
-	/* A packet adds itself first and its bytes an instruction later: leave it the time, and take bytes last. */
+	take_count(&r->entry, entry, 0, leave);
+	take_count(&r->entry, entry, 1, leave);
 	r->key = own;
+	take_rest(&r->entry, entry, 0, now);
+	take_rest(&r->entry, entry, 1, now);
+	r->entry.tcp_flags = __sync_lock_test_and_set(&entry->tcp_flags, 0);
 	r->entry.state = entry->state;
-	r->entry.pad = 0;
 	r->handover = why;
 	r->pad = 0;
-	take_rest(&r->entry.half[0], &entry->half[0]);
-	take_rest(&r->entry.half[1], &entry->half[1]);
+	packets = packets_of(&r->entry, 0) + packets_of(&r->entry, 1);
+	bytes = bytes_of(&r->entry, 0) + bytes_of(&r->entry, 1);
 	/* If the map evicted the entry in this instant, the eviction is what took it. */
 	keep = why == HANDOVER_ACTIVE || remove(&own);
 	/* An entry whose last packets left with an active hand-over has nothing to say. */
-	keep = keep && counted(&r->entry);
+	keep = keep && (packets | bytes);
 	if (!keep) {
 		bpf_ringbuf_discard(r, BPF_RB_NO_WAKEUP);
 		return 1;
 	}
-	add_exported(&r->entry);
+	add_exported(packets, bytes);
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 	return 1;
 }
@@ -111,7 +134,7 @@ static __always_inline int hand_over(struct flow_key *key, struct flow_entry *en
  */
 static __always_inline int doomed(const struct flow_entry *e)
 {
-	return ((e->half[0].packets | e->half[1].packets) & TOMBSTONE) != 0;
+	return ((e->meter[0].count | e->meter[1].count) & TOMBSTONE) != 0;
 }
 
 struct bpf_map;
@@ -132,18 +155,24 @@ static __always_inline __u64 begun_ns(const struct sweep_args *args, const struc
 {
 	__u64 begun = args->now_ns;
 
-	if (e->half[0].packets && e->half[0].first_ns)
+	if (e->meter[0].count && e->half[0].first_ns)
 		begun = earlier(begun, e->half[0].first_ns);
-	if (e->half[1].packets && e->half[1].first_ns)
+	if (e->meter[1].count && e->half[1].first_ns)
 		begun = earlier(begun, e->half[1].first_ns);
 	return begun;
+}
+
+/* When the last packet of either direction came, at the time of the sweep. */
+static __always_inline __u64 last_ns(const struct sweep_args *args, const struct flow_entry *e)
+{
+	return later(last_seen(e, 0, args->now_ns, args->tick), last_seen(e, 1, args->now_ns, args->tick));
 }
 
 /* Whether the entry is due, and as what. */
 static __always_inline int due(const struct sweep_args *args, const struct flow_key *key, const struct flow_entry *e,
 			       enum handover *why)
 {
-	__u64 idle = since(args->now_ns, later(e->half[0].last_ns, e->half[1].last_ns));
+	__u64 idle = since(args->now_ns, last_ns(args, e));
 
 	if (args->shutdown) {
 		*why = HANDOVER_SHUTDOWN;
@@ -169,7 +198,7 @@ static __always_inline __u64 due_ns(const struct sweep_args *args, const struct 
 
 	if (e->state & STATE_CLOSED)
 		idle = earlier(idle, args->linger_ns);
-	return earlier(later(e->half[0].last_ns, e->half[1].last_ns) + idle, begun_ns(args, e) + args->active_ns);
+	return earlier(last_ns(args, e) + idle, begun_ns(args, e) + args->active_ns);
 }
 
 static __always_inline void add_resident(struct sweep_args *args, const struct flow_key *key,
@@ -179,8 +208,8 @@ static __always_inline void add_resident(struct sweep_args *args, const struct f
 
 	args->next_due_ns = args->resident_flows ? earlier(args->next_due_ns, next) : next;
 	args->resident_flows++;
-	args->resident_packets += e->half[0].packets + e->half[1].packets;
-	args->resident_bytes += e->half[0].bytes + e->half[1].bytes;
+	args->resident_packets += packets_of(e, 0) + packets_of(e, 1);
+	args->resident_bytes += bytes_of(e, 0) + bytes_of(e, 1);
 }
 
 static long sweep_entry(struct bpf_map *map, struct flow_key *key, struct flow_entry *entry, struct sweep_args *args)

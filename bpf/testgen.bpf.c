@@ -6,26 +6,13 @@
 #include <stdbool.h>
 
 #include <linux/bpf.h>
-#include <linux/if_ether.h>
-#include <linux/in.h>
-#include <linux/ip.h>
-#include <linux/udp.h>
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-/* Flow f has source port 32768 + f % 32768 and source address base_address + f / 32768. */
-#define PORT_BITS 15
-#define PORT_MASK ((1u << PORT_BITS) - 1)
-#define FIRST_PORT (1u << PORT_BITS)
+#include "testflows.h"
 
 #define COUNTED_FLOWS 65536
-
-struct frame {
-	struct ethhdr eth;
-	struct iphdr ip; /* without options */
-	struct udphdr udp;
-} __attribute__((packed));
 
 volatile const __u32 target;       /* index of the interface that the frames go to */
 volatile const __u64 flow_mask;    /* number of flows - 1; the number is a power of two */
@@ -49,16 +36,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } counted_flows SEC(".maps");
-
-/* Spreads i over 64 bits: the finalizer of MurmurHash3. The same is in generator.go. */
-static __u64 mix(__u64 i)
-{
-	i ^= i >> 33;
-	i *= 0xff51afd7ed558ccdULL;
-	i ^= i >> 33;
-	i *= 0xc4ceb9fe1a85ec53ULL;
-	return i ^ i >> 33;
-}
 
 /*
  * Writes every field that differs between flows. Nothing is adjusted from what the frame holds: the kernel hands out

@@ -91,8 +91,8 @@ func (c *Collector) send(e *flow.Event, last bool) {
 
 func (c *Collector) wall(mono uint64) time.Time { return c.epoch.Add(time.Duration(mono)) }
 
-// empty says whether a direction has nothing to tell. Bytes can come without their packet: when a hand-over falls
-// between the two adds of one packet, the bytes are in the next.
+// empty says whether a direction has nothing to tell. Bytes can come without a packet: many are carried over at a time, and a
+// hand-over may fall between.
 func empty(h *flow.Half) bool { return h.Packets == 0 && h.Bytes == 0 }
 
 // opened says whether end i opened the connection.

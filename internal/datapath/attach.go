@@ -122,6 +122,10 @@ type way struct {
 // Attach has the packets counted on one side of an interface; the hook is about ingress. The error says what each mechanism
 // answered.
 func (d *Datapath) Attach(ifi Interface, side Side, hook IngressHook) (*Attachment, error) {
+	if ifi.Index > maxIfIndex {
+		return nil, fmt.Errorf("attach to %q %s: its index is %d, above the %d that fit an entry of the flow map",
+			ifi.Name, side, ifi.Index, maxIfIndex)
+	}
 	progs, err := d.setAt(ifi.place())
 	if err != nil {
 		return nil, fmt.Errorf("attach to %q %s: %w", ifi.Name, side, err)

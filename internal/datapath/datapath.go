@@ -11,9 +11,11 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 
 	"weir/internal/flow"
 )
@@ -150,6 +152,7 @@ func configure(spec *ebpf.CollectionSpec, cfg Config, at place) error {
 	settings := kernelSettings{
 		Sampling:   cfg.Sampling,
 		Netns:      uint32(at.netns),
+		TickNs:     uint32(tickLen()),
 		VxlanPort:  swapPort(cfg.port(flow.TunnelVXLAN)),
 		GenevePort: swapPort(cfg.port(flow.TunnelGeneve)),
 		GtpuPort:   swapPort(cfg.port(flow.TunnelGTPU)),
@@ -181,6 +184,14 @@ func configure(spec *ebpf.CollectionSpec, cfg Config, at place) error {
 		return fmt.Errorf("set the kernel object's settings: %w", err)
 	}
 	return nil
+}
+
+// tickLen returns what the kernel's coarse clock is good to: a tick.
+func tickLen() time.Duration {
+	var tick unix.Timespec
+	// CLOCK_MONOTONIC_COARSE exists on every Linux: the call cannot fail.
+	_ = unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &tick)
+	return time.Duration(tick.Nano())
 }
 
 // port returns the UDP port of a tunnel. Those that are not looked into have one too: their super-packets are weighed.

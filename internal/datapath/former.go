@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"weir/internal/flow"
 )
@@ -58,7 +59,7 @@ func (d *Datapath) Inherit(ctx context.Context, fn func(*flow.Record)) error {
 	}
 	var errs []error
 	for _, dir := range list {
-		if err := inherit(ctx, dir, fn); err != nil {
+		if err := inherit(ctx, dir, d.coll.Programs[kernelProgTick], fn); err != nil {
 			errs = append(errs, fmt.Errorf("take over the maps in %q (weir unpin removes them): %w", dir, err))
 		} else {
 			d.inherited = append(d.inherited, dir)
@@ -111,18 +112,19 @@ type former struct {
 	maps     map[string]*ebpf.Map
 	instance uint64 // of the ring of records
 	sampling uint32 // one in so many packets was counted
+	tick     *ebpf.Program
 	theirs   layout // of a record
 	ours     layout
 	zones    *zones
 }
 
-func inherit(ctx context.Context, dir string, fn func(*flow.Record)) error {
+func inherit(ctx context.Context, dir string, tick *ebpf.Program, fn func(*flow.Record)) error {
 	found, err := openMaps(dir)
 	if err != nil {
 		return err
 	}
 	defer closeMaps(found)
-	f := former{ctx: ctx, maps: found, ours: layoutOf(reflect.TypeFor[kernelRecord]())}
+	f := former{ctx: ctx, maps: found, tick: tick, ours: layoutOf(reflect.TypeFor[kernelRecord]())}
 	f.zones = &zones{tunnels: found[kernelMapTunnels], known: map[uint16]around{}}
 	var d kernelDescription
 	if err := found[kernelMapDescription].Lookup(uint32(0), &d); err != nil {
@@ -159,6 +161,14 @@ func (f *former) ring(fn func(*flow.Record)) error {
 
 // entries passes on what the map holds.
 func (f *former) entries(fn func(*flow.Record)) error {
+	now, err := monotonic()
+	if err != nil {
+		return err
+	}
+	tick, err := f.tick.Run(&ebpf.RunOptions{})
+	if err != nil {
+		return fmt.Errorf("ask for the kernel's tick: %w", err)
+	}
 	flows := f.maps[kernelMapFlows]
 	// An entry is a record without its end.
 	keyAt, entryAt := f.theirs.start(".Key."), f.theirs.start(".Entry.")
@@ -173,8 +183,11 @@ func (f *former) entries(fn func(*flow.Record)) error {
 		// Positions in the ring are far smaller than the upper half of the numbers.
 		at := flow.EventID{Instance: f.instance, Sequence: id.Sum64()&^7 | 1<<63}
 		raw := f.convert(record)
-		if tombstone&(raw.Entry.Half[0].Packets|raw.Entry.Half[1].Packets) != 0 {
+		if tombstone&(raw.Entry.Meter[0].Count|raw.Entry.Meter[1].Count) != 0 {
 			continue // it was handed over, and is in the ring if it was not evicted in the same instant
+		}
+		for i := range raw.Entry.Half {
+			raw.Entry.Half[i].LastNs = lastSeen(&raw.Entry, i, now, tick)
 		}
 		raw.Handover = uint32(kernelHandoverHANDOVER_ACTIVE)
 		if kernelFlowState(raw.Entry.State)&kernelFlowStateSTATE_CLOSED != 0 {
@@ -188,6 +201,24 @@ func (f *former) entries(fn func(*flow.Record)) error {
 		return fmt.Errorf("read their entries: %w", err)
 	}
 	return nil
+}
+
+// lastSeen returns when a direction of an entry was last seen, given what time and tick it is now. bpf/handover.h does the same
+// for records.
+func lastSeen(e *kernelFlowEntry, end int, now uint64, tick uint32) uint64 {
+	meter, half := &e.Meter[end], &e.Half[end]
+	if meter.Last == half.LastTick {
+		return half.LastNs
+	}
+	return max(half.LastNs, now-uint64(tick-meter.Last)*uint64(tickLen()))
+}
+
+func monotonic() (uint64, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return 0, fmt.Errorf("read the monotonic clock: %w", err)
+	}
+	return uint64(now.Nano()), nil
 }
 
 // start returns where the first of the members begins whose names begin with a prefix.

@@ -126,9 +126,10 @@ func (r *referee) checkEntry(t *testing.T, frame []byte, want counted) {
 		records, _ := r.kernel.records(t, r.kernel.SweepOut)
 		t.Fatalf("take entry %+v: %v; in the map were %+v", want.key, err, records)
 	}
-	half, other := entry.Half[want.from], entry.Half[1-want.from]
-	if half.Packets != 1 || half.Bytes != uint64(len(frame)) || half.TcpFlags != uint32(want.flags) ||
-		other != (kernelFlowEntry{}).Half[0] {
+	var record flow.Record
+	decodeRecord(&kernelRecord{Key: key, Entry: entry}, &record)
+	half, other := record.Halves[want.from], record.Halves[1-want.from]
+	if half.Packets != 1 || half.Bytes != uint64(len(frame)) || half.TCPFlags != want.flags || other != (flow.Half{}) {
 		t.Errorf("end %d sent %+v, the other %+v, want %d bytes of one packet, flags %#x, and nothing",
 			want.from, half, other, len(frame), want.flags)
 	}

@@ -60,19 +60,24 @@ const (
 )
 
 type kernelFlowEntry struct {
-	_    structs.HostLayout
-	Half [2]struct {
-		_        structs.HostLayout
-		Packets  uint64
-		Bytes    uint64
-		LastNs   uint64
-		Owner    uint64
-		TcpFlags uint32
-		Pad      uint32
-		FirstNs  uint64
+	_     structs.HostLayout
+	Meter [2]struct {
+		_     structs.HostLayout
+		Count uint64
+		Last  uint32
+		Owner uint32
 	}
-	State uint32
-	Pad   uint32
+	TcpFlags uint32
+	State    uint32
+	Half     [2]struct {
+		_              structs.HostLayout
+		FirstNs        uint64
+		LastNs         uint64
+		LastTick       uint32
+		PacketsCarried uint32
+		BytesCarried   uint32
+		Pad            uint32
+	}
 }
 
 type kernelFlowKey struct {
@@ -155,6 +160,15 @@ const (
 	kernelLinkLayerLINK_NONE     kernelLinkLayer = 1
 )
 
+type kernelMeterShift uint32
+
+const (
+	kernelMeterShiftOWNER_SHIFT         kernelMeterShift = 2
+	kernelMeterShiftCOUNT_SHIFT         kernelMeterShift = 36
+	kernelMeterShiftBYTES_CARRY_SHIFT   kernelMeterShift = 35
+	kernelMeterShiftPACKETS_CARRY_SHIFT kernelMeterShift = 26
+)
+
 type kernelRecord struct {
 	_        structs.HostLayout
 	Key      kernelFlowKey
@@ -176,6 +190,7 @@ type kernelSettings struct {
 	Pad        uint16
 	Netns      uint32
 	LinkLayer  uint32
+	TickNs     uint32
 }
 
 type kernelSweepArgs struct {
@@ -186,7 +201,9 @@ type kernelSweepArgs struct {
 	ActiveNs        uint64
 	LingerNs        uint64
 	Shutdown        uint32
+	Tick            uint32
 	Stopped         uint32
+	Pad             uint32
 	ResidentFlows   uint64
 	ResidentPackets uint64
 	ResidentBytes   uint64
@@ -244,6 +261,7 @@ const (
 	kernelProgTake       = "take"
 	kernelProgTcEgress   = "tc_egress"
 	kernelProgTcIngress  = "tc_ingress"
+	kernelProgTick       = "tick"
 	kernelProgXdpIngress = "xdp_ingress"
 	kernelVarAbiTypes    = "abi_types"
 	kernelVarCapturedNs  = "captured_ns"
@@ -297,6 +315,7 @@ type kernelProgramSpecs struct {
 	Take       *ebpf.ProgramSpec `ebpf:"take"`
 	TcEgress   *ebpf.ProgramSpec `ebpf:"tc_egress"`
 	TcIngress  *ebpf.ProgramSpec `ebpf:"tc_ingress"`
+	Tick       *ebpf.ProgramSpec `ebpf:"tick"`
 	XdpIngress *ebpf.ProgramSpec `ebpf:"xdp_ingress"`
 }
 
@@ -391,6 +410,7 @@ type kernelPrograms struct {
 	Take       *ebpf.Program `ebpf:"take"`
 	TcEgress   *ebpf.Program `ebpf:"tc_egress"`
 	TcIngress  *ebpf.Program `ebpf:"tc_ingress"`
+	Tick       *ebpf.Program `ebpf:"tick"`
 	XdpIngress *ebpf.Program `ebpf:"xdp_ingress"`
 }
 
@@ -400,6 +420,7 @@ func (p *kernelPrograms) Close() error {
 		p.Take,
 		p.TcEgress,
 		p.TcIngress,
+		p.Tick,
 		p.XdpIngress,
 	)
 }

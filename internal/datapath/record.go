@@ -10,21 +10,25 @@ import (
 // tombstone is TOMBSTONE in abi.h.
 const tombstone = 1 << 63
 
+// maxIfIndex is the largest interface index that an entry can hold. The kernel gives them out upwards from 1; larger ones have
+// to be asked for.
+const maxIfIndex = 1<<(32-kernelMeterShiftOWNER_SHIFT) - 1
+
 // decodeRecord is where the kernel's types end.
 func decodeRecord(raw *kernelRecord, rec *flow.Record) {
 	rec.Key = decodeKey(&raw.Key)
 	for i := range rec.Halves {
-		half := &raw.Entry.Half[i]
+		meter, half := &raw.Entry.Meter[i], &raw.Entry.Half[i]
 		rec.Halves[i] = flow.Half{
-			Packets:  half.Packets,
-			Bytes:    half.Bytes,
+			Packets:  uint64(half.PacketsCarried)<<kernelMeterShiftPACKETS_CARRY_SHIFT + meter.Count>>kernelMeterShiftCOUNT_SHIFT,
+			Bytes:    uint64(half.BytesCarried)<<kernelMeterShiftBYTES_CARRY_SHIFT + meter.Count&(1<<kernelMeterShiftCOUNT_SHIFT-1),
 			FirstNs:  half.FirstNs,
 			LastNs:   half.LastNs,
-			TCPFlags: uint16(half.TcpFlags),
-			IfIndex:  uint32(half.Owner >> 32),
+			TCPFlags: uint16(raw.Entry.TcpFlags >> (16 * i)),
+			IfIndex:  meter.Owner >> kernelMeterShiftOWNER_SHIFT,
 		}
 		if half.FirstNs == 0 || half.FirstNs > half.LastNs {
-			// The coarse clock of a later packet can lag the precise one of the first by a tick.
+			// Two CPUs wrote at the same time.
 			rec.Halves[i].FirstNs = half.LastNs
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"weir/internal/flow"
 )
@@ -60,9 +59,9 @@ func newZones(tunnels, free *ebpf.Map, adopted bool) (*zones, error) {
 // recover finds the zones that were leaving when the last process ended: they are in neither map. To see what is in the queue
 // it takes every zone out and puts it back, so that the packet programs nearly always find one.
 func (z *zones) recover() error {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		return fmt.Errorf("read the monotonic clock: %w", err)
+	now, err := monotonic()
+	if err != nil {
+		return err
 	}
 	var queued [endTunnelZone]bool
 	for {
@@ -89,7 +88,7 @@ func (z *zones) recover() error {
 	}
 	for zone := firstTunnelZone; zone < endTunnelZone; zone++ {
 		if _, used := z.known[uint16(zone)]; !used && !queued[zone] {
-			z.leaving[uint16(zone)] = uint64(now.Nano())
+			z.leaving[uint16(zone)] = now
 			z.known[uint16(zone)] = around{} // what was around its flows is lost
 		}
 	}
