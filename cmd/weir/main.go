@@ -57,6 +57,9 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 		if err := agent.Unpin(invocation.Settings); err != nil {
 			return fail(stderr, exitFailed, err)
 		}
+		if _, err := fmt.Fprintf(stdout, "nothing of weir's is left in %s\n", invocation.Settings.PinDir); err != nil {
+			return fail(stderr, exitFailed, fmt.Errorf("say what was removed: %w", err))
+		}
 	case config.CommandRun:
 		if err := runAgent(ctx, invocation, stdout, stderr); err != nil {
 			return fail(stderr, exitFailed, err)

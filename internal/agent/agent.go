@@ -129,6 +129,9 @@ func (a *Agent) load(s config.Settings, build Build, stdout io.Writer, reg *prom
 	if a.kernel, err = datapath.Load(kernelConfig); err != nil {
 		return err
 	}
+	if a.kernel.Resumed() {
+		a.log.Info("going on with the flow map that another agent left", zap.String("folder", s.PinDir))
+	}
 	node := new(enrich.Node)
 	if a.collector, err = collect.New(cfg, a.kernel, node, collect.SystemClock, a.deliverer, reg); err != nil {
 		return err

@@ -56,6 +56,7 @@ type Datapath struct {
 	closed   *ring
 	zones    *zones
 	pins     *pins  // nil without a folder
+	resumed  bool   // on maps that another process left
 	instance uint64 // of the ring of records
 
 	inherited []string // the folders of other generations that were passed on
@@ -100,6 +101,7 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec) (err error) {
 			return err
 		}
 		defer closeMaps(adopted)
+		d.resumed = adopted != nil
 	}
 	if d.coll, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: adopted}); err != nil {
 		return fmt.Errorf("load the kernel programs: %w", d.cfg.explain(err))
@@ -113,10 +115,10 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec) (err error) {
 	if d.instance, err = instanceOf(d.coll.Maps[kernelMapRecords]); err != nil {
 		return err
 	}
-	if d.zones, err = newZones(d.coll.Maps[kernelMapTunnels], d.coll.Maps[kernelMapFreeZones], adopted != nil); err != nil {
+	if d.zones, err = newZones(d.coll.Maps[kernelMapTunnels], d.coll.Maps[kernelMapFreeZones], d.resumed); err != nil {
 		return err
 	}
-	if d.pins == nil || adopted != nil {
+	if d.pins == nil || d.resumed {
 		return nil
 	}
 	if err := describe(d.coll.Maps[kernelMapDescription], d.cfg.Sampling); err != nil {
@@ -219,6 +221,9 @@ func (d *Datapath) Close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Resumed says whether the maps are those that another process left: the counters go on.
+func (d *Datapath) Resumed() bool { return d.resumed }
 
 // Capacity returns how many connections the map was made for.
 func (d *Datapath) Capacity() uint32 { return d.cfg.MaxFlows }

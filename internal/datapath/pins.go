@@ -50,14 +50,19 @@ type pins struct {
 }
 
 // ErrPinned says that there is another process that holds the folder.
-var ErrPinned = errors.New("another weir runs on it")
+var ErrPinned = errors.New("another weir runs on it: stop that first")
 
 // openPins makes the folder if need be, and takes hold of it.
 func openPins(dir string) (*pins, error) {
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("make the folder of pins: %w", err)
+	err := os.Mkdir(dir, 0o700)
+	made := err == nil
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("make the folder of pins, in a BPF file system (mount -t bpf bpf /sys/fs/bpf): %w", err)
 	}
 	if err := checkFolder(dir); err != nil {
+		if made {
+			err = errors.Join(err, os.Remove(dir))
+		}
 		return nil, err
 	}
 	lock, err := os.Open(dir)

@@ -148,6 +148,9 @@ func TestAdopt(t *testing.T) {
 		}
 	}
 	k := newKernelWith(t, cfg)
+	if !k.Resumed() {
+		t.Error("the fourth process does not say that it goes on with the maps")
+	}
 	sent := flow.Counter{Packets: 3, Bytes: uint64(3 * len(frame))}
 	checkLedger(t, k.ledger(t), kernelProgTcIngress, sent, map[string]flow.Counter{"counted": sent})
 	records, _ := k.records(t, k.SweepOut)

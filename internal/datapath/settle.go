@@ -123,8 +123,8 @@ func (d *Datapath) Settle() (outOfReach int, err error) {
 // Unpin detaches and removes everything that weir left in a folder of pins, unless a process holds it, and the folder. A folder
 // that is not weir's is left as it is, with an error.
 func Unpin(dir string) error {
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if _, err := os.Stat(dir); err != nil {
+		return fmt.Errorf("find the folder of pins: %w", err)
 	}
 	p, err := openPins(dir)
 	if err != nil {
