@@ -302,22 +302,43 @@ func (a *Agent) takeOver(ctx context.Context) {
 		a.log.Error("what another process left attached cannot be detached; what it counted is not taken over", zap.Error(err))
 		return // programs may still count there
 	}
-	if err := a.inherit(ctx); err != nil {
+	if err := a.inheritAll(ctx); err != nil {
 		a.log.Error("what another process counted is not taken over, and stays in the kernel", zap.Error(err))
 	}
 }
 
+// inheritAll takes over what other processes counted, one folder of maps after the other: a start that is soon followed by a
+// stop gets further than the one before it. Maps that cannot be read are in the way of no others.
+func (a *Agent) inheritAll(ctx context.Context) error {
+	folders, err := a.kernel.Former()
+	errs := []error{err}
+	for i, folder := range folders {
+		if ctx.Err() != nil {
+			return errors.Join(append(errs, fmt.Errorf("%d folders of maps are left: %w", len(folders)-i, ctx.Err()))...)
+		}
+		errs = append(errs, a.inherit(ctx, folder))
+	}
+	return errors.Join(errs...)
+}
+
 // inherit removes what another process counted only when the events of it are safe. The next process makes the same events
 // otherwise.
-func (a *Agent) inherit(ctx context.Context) error {
-	last, err := a.collector.Inherit(ctx)
-	if waited := a.sealed.await(ctx, last); waited != nil || ctx.Err() != nil {
-		return errors.Join(err, waited) // a stop may not leave the time to deliver what is sealed
+func (a *Agent) inherit(ctx context.Context, folder string) error {
+	last, err := a.collector.Inherit(ctx, folder)
+	if err != nil {
+		return err
 	}
-	if used, ok, reason := a.deliverer.SpoolStatus(); used && !ok {
-		return errors.Join(err, errors.New(reason))
+	if err := a.sealed.await(ctx, last); err != nil {
+		return err
 	}
-	return errors.Join(err, a.kernel.DropFormer())
+	spooled, ok, reason := a.deliverer.SpoolStatus()
+	switch {
+	case spooled && !ok:
+		return errors.New(reason)
+	case !spooled && ctx.Err() != nil: // a stop may not leave the time to deliver what is in memory
+		return fmt.Errorf("deliver what was taken over: %w", ctx.Err())
+	}
+	return a.kernel.DropFormer(folder)
 }
 
 // stop follows the way of a packet, of which there are no more: what the map holds, then what the queue holds. It leaves

@@ -36,8 +36,8 @@ type Kernel interface {
 	Take([]flow.Closing) (int, error)
 	ReadRecords(func(*flow.Record)) (int, error)
 	ReadClosed(func(flow.Closing)) error
-	// Inherit passes on what is in the maps of other generations, until ctx ends.
-	Inherit(context.Context, func(*flow.Record)) error
+	// Inherit passes on what the maps in a folder hold that a process of another generation left, until ctx ends.
+	Inherit(ctx context.Context, folder string, fn func(*flow.Record)) error
 	Ledger() (flow.Ledger, error)
 }
 
@@ -151,15 +151,15 @@ func (c *Collector) Begin() {
 	c.worked.Store(wall.UnixNano())
 }
 
-// Inherit makes events of what processes left whose maps this one cannot go on with, until ctx ends, which is an error. It
-// returns the ID of the last event, zero if there is none: the sink has them all safe when it has that one. It is called
-// while Run is not running.
-func (c *Collector) Inherit(ctx context.Context) (last flow.EventID, err error) {
+// Inherit makes events of what a process left in a folder of maps that this one cannot go on with, until ctx ends, which is an
+// error. It returns the ID of the last event, zero if there is none: the sink has them all safe when it has that one. It is
+// called while Run is not running.
+func (c *Collector) Inherit(ctx context.Context, folder string) (last flow.EventID, err error) {
 	mono, wall := c.clock()
 	c.epoch = wall.Add(-time.Duration(mono))
 	c.worked.Store(wall.UnixNano())
 	c.next = flow.Event{}
-	err = c.kernel.Inherit(ctx, c.record)
+	err = c.kernel.Inherit(ctx, folder, c.record)
 	c.sink.Seal()
 	return c.next.ID, err
 }

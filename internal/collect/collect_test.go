@@ -78,7 +78,7 @@ func (k *fakeKernel) ReadRecords(fn func(*flow.Record)) (int, error) {
 	return n, nil
 }
 
-func (k *fakeKernel) Inherit(ctx context.Context, fn func(*flow.Record)) error {
+func (k *fakeKernel) Inherit(ctx context.Context, _ string, fn func(*flow.Record)) error {
 	for i := range k.left {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -398,11 +398,11 @@ func TestInherit(t *testing.T) {
 	f.kernel.left = []flow.Record{record(1), record(2)}
 	sealed := 0
 	f.seal = func() { sealed = len(f.events) }
-	if last, err := f.Inherit(t.Context()); err != nil || sealed != 2 || last != f.events[1].ID {
+	if last, err := f.Inherit(t.Context(), "maps"); err != nil || sealed != 2 || last != f.events[1].ID {
 		t.Errorf("error %v, %d events sealed, the last %v, want none and 2 of %v", err, sealed, last, f.events)
 	}
 	f.kernel.left = nil
-	if last, err := f.Inherit(t.Context()); err != nil || last != (flow.EventID{}) {
+	if last, err := f.Inherit(t.Context(), "maps"); err != nil || last != (flow.EventID{}) {
 		t.Errorf("error %v, and an event %v of nothing", err, last)
 	}
 }
@@ -413,7 +413,7 @@ func TestInheritInTime(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	f.added = cancel
 	f.kernel.left = []flow.Record{record(1), record(2)}
-	if _, err := f.Inherit(ctx); !errors.Is(err, context.Canceled) || len(f.events) != 1 {
+	if _, err := f.Inherit(ctx, "maps"); !errors.Is(err, context.Canceled) || len(f.events) != 1 {
 		t.Errorf("error %v, %d events, want %v and 1", err, len(f.events), context.Canceled)
 	}
 }

@@ -59,8 +59,6 @@ type Datapath struct {
 	resumed  bool   // on maps that another process left
 	instance uint64 // of the ring of records
 
-	inherited []string // the folders of other generations that were passed on
-
 	skb [skbSize]byte // the context of Replay
 
 	handover sync.Mutex // sweep and take write the same counters: one at a time

@@ -41,41 +41,31 @@ func parseDescription(d *kernelDescription) (sampling uint32, theirs layout, err
 	return sampling, theirs, err
 }
 
-// Inherit passes everything to fn that the maps of other generations hold: those that a process left which had another
-// layout or size of them. No program may count there any more, which is so once all interfaces are attached and Settle was
-// called. The maps stay until DropFormer, so that nothing is lost if this process ends before the events are safe. Maps that
-// cannot be read are an error, in the way of no others. So is ctx's end before everything was passed on.
-func (d *Datapath) Inherit(ctx context.Context, fn func(*flow.Record)) error {
+// Former returns the folders with the maps of other generations: those that a process left which had another layout or size of
+// them. No program may count there any more, which is so once all interfaces are attached and Settle was called.
+func (d *Datapath) Former() ([]string, error) {
 	if d.pins == nil {
-		return nil
+		return nil, nil
 	}
-	d.inherited = nil
 	list, err := d.pins.setAside()
 	if err != nil || len(list) == 0 {
-		return err
+		return nil, err
 	}
-	if err := awaitPrograms(); err != nil {
-		return err
-	}
-	var errs []error
-	for _, dir := range list {
-		if err := inherit(ctx, dir, d.coll.Programs[kernelProgTick], fn); err != nil {
-			errs = append(errs, fmt.Errorf("take over the maps in %q (weir unpin removes them): %w", dir, err))
-		} else {
-			d.inherited = append(d.inherited, dir)
-		}
-	}
-	return errors.Join(errs...)
+	return list, awaitPrograms()
 }
 
-// DropFormer removes the maps of which Inherit has passed on everything.
-func (d *Datapath) DropFormer() error {
-	var errs []error
-	for _, dir := range d.inherited {
-		errs = append(errs, d.pins.remove(dir))
+// Inherit passes everything to fn that the maps in one of those folders hold. They stay until DropFormer, so that nothing is
+// lost if this process ends before the events are safe. ctx's end before everything was passed on is an error.
+func (d *Datapath) Inherit(ctx context.Context, folder string, fn func(*flow.Record)) error {
+	if err := inherit(ctx, folder, d.coll.Programs[kernelProgTick], fn); err != nil {
+		return fmt.Errorf("take over the maps in %q (weir unpin removes them): %w", folder, err)
 	}
-	d.inherited = nil
-	if err := errors.Join(errs...); err != nil {
+	return nil
+}
+
+// DropFormer removes maps of which Inherit has passed on everything.
+func (d *Datapath) DropFormer(folder string) error {
+	if err := d.pins.remove(folder); err != nil {
 		return fmt.Errorf("remove the maps that were taken over: %w", err)
 	}
 	return nil

@@ -227,15 +227,13 @@ func TestInherit(t *testing.T) {
 	k.run(t, kernelProgTcIngress, udp6.Bytes(), nil) // of ours
 	inherited := func() (all []string) {
 		t.Helper()
-		if err := k.Inherit(t.Context(), func(r *flow.Record) {
+		k.inherit(t, func(r *flow.Record) {
 			tunnel := flow.TunnelNone
 			if r.Tunnel != nil {
 				tunnel = r.Tunnel.Kind
 			}
 			all = append(all, fmt.Sprintf("%d %s %d %s %s %x", r.Key.Protocol, r.Key.Ends, r.Halves[0].Packets+r.Halves[1].Packets, r.EndReason, tunnel, r.ID))
-		}); err != nil {
-			t.Fatal(err)
-		}
+		})
 		slices.Sort(all)
 		return all
 	}
@@ -253,13 +251,39 @@ func TestInherit(t *testing.T) {
 	if !slices.Equal(first, want) {
 		t.Errorf("inherited %q, want %q", first, want)
 	}
-	if err := k.DropFormer(); err != nil {
-		t.Fatal(err)
-	}
+	k.dropFormer(t)
 	if left := inherited(); len(left) != 0 {
 		t.Errorf("%q are still there", left)
 	}
 	k.checkPins(t)
+}
+
+// inherit passes on what all folders of other generations hold.
+func (k kernel) inherit(t testing.TB, fn func(*flow.Record)) {
+	t.Helper()
+	for _, folder := range k.former(t) {
+		if err := k.Inherit(t.Context(), folder, fn); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (k kernel) dropFormer(t testing.TB) {
+	t.Helper()
+	for _, folder := range k.former(t) {
+		if err := k.DropFormer(folder); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (k kernel) former(t testing.TB) []string {
+	t.Helper()
+	folders, err := k.Former()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return folders
 }
 
 // TestInheritedOnce has a process go back to the maps that another one was taking over when it was killed.
@@ -268,9 +292,7 @@ func TestInheritedOnce(t *testing.T) {
 	small, large := Config{MaxFlows: 1024, Sampling: 1, PinDir: dir}, Config{MaxFlows: 2048, Sampling: 1, PinDir: dir}
 	inherited := func(k kernel) (ids []flow.EventID) {
 		t.Helper()
-		if err := k.Inherit(t.Context(), func(r *flow.Record) { ids = append(ids, r.ID) }); err != nil {
-			t.Fatal(err)
-		}
+		k.inherit(t, func(r *flow.Record) { ids = append(ids, r.ID) })
 		return ids
 	}
 	var first []flow.EventID
@@ -295,9 +317,7 @@ func TestInheritedOnce(t *testing.T) {
 	if again := inherited(k); len(first) != 1 || !slices.Equal(first, again) {
 		t.Errorf("inherited %v, and then %v", first, again)
 	}
-	if err := k.DropFormer(); err != nil {
-		t.Fatal(err)
-	}
+	k.dropFormer(t)
 	k.checkPins(t)
 }
 
@@ -323,15 +343,14 @@ func TestInheritSampling(t *testing.T) {
 		t.Errorf("records %+v of another rate", records)
 	}
 	var rates []uint32
-	if err := k.Inherit(t.Context(), func(r *flow.Record) { rates = append(rates, r.SamplingRate) }); err != nil {
-		t.Fatal(err)
-	}
+	k.inherit(t, func(r *flow.Record) { rates = append(rates, r.SamplingRate) })
 	if want := []uint32{1, 1}; !slices.Equal(rates, want) { // in the ring, and in the map
 		t.Errorf("inherited records of the rates %d, want %d", rates, want)
 	}
 }
 
-// TestInheritWhatCanBeRead passes by maps of which half is gone, as a process left that was killed while it removed them.
+// TestInheritWhatCanBeRead tells maps of which half is gone, as a process left that was killed while it removed them, from those
+// that can be read.
 func TestInheritWhatCanBeRead(t *testing.T) {
 	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: filepath.Join(testnet.BPFFS(t), "weir")}
 	old, err := Load(cfg)
@@ -349,14 +368,16 @@ func TestInheritWhatCanBeRead(t *testing.T) {
 	}
 	cfg.MaxFlows = 2048
 	k := newKernelWith(t, cfg)
-	for _, want := range []int{1, 0} {
-		n := 0
-		if err := k.Inherit(t.Context(), func(*flow.Record) { n++ }); err == nil || n != want {
-			t.Errorf("inherited %d records (%v), want %d and an error", n, err, want)
-		}
-		if err := k.DropFormer(); err != nil {
+	n, unreadable := 0, 0
+	for _, folder := range k.former(t) {
+		if err := k.Inherit(t.Context(), folder, func(*flow.Record) { n++ }); err != nil {
+			unreadable++
+		} else if err := k.DropFormer(folder); err != nil {
 			t.Error(err)
 		}
+	}
+	if n != 1 || unreadable != 2 {
+		t.Errorf("inherited %d records, and nothing of %d folders, want 1 and 2", n, unreadable)
 	}
 	left, err := k.pins.setAside()
 	if err != nil || len(left) != 2 {

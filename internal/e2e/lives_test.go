@@ -124,6 +124,10 @@ func (l *lives) finish(t *testing.T) {
 	l.begin(t)
 	l.ready(t)
 	a := l.current
+	testnet.Eventually(t, "what others counted is taken over", func() bool {
+		left, err := filepath.Glob(filepath.Join(l.pins, "aside-*"))
+		return err == nil && len(left) == 0
+	})
 	a.checkLedger(t)
 	testnet.Eventually(t, "everything is delivered", func() bool { return a.metric(t, "weir_delivery_queue_events") == 0 })
 	for _, name := range []string{
