@@ -1,6 +1,7 @@
 package fingerprint
 
 import (
+	"encoding/binary"
 	"fmt"
 	"iter"
 )
@@ -47,26 +48,31 @@ type ServerHello struct {
 // Extensions are those of a hello, as they were sent.
 type Extensions []byte
 
-// All gives type and contents of each extension, in order.
+// All gives type and contents of each extension, in order, as far as they are whole.
 func (e Extensions) All() iter.Seq2[uint16, []byte] {
 	return func(yield func(uint16, []byte) bool) {
-		for r := (reader{rest: e}); len(r.rest) > 0; {
-			code, contents := uint16(r.number(2)), r.vector(2)
-			if r.bad || !yield(code, contents) {
+		for rest := e; len(rest) >= extensionHeader; {
+			end := extensionHeader + int(binary.BigEndian.Uint16(rest[2:]))
+			if end > len(rest) || !yield(binary.BigEndian.Uint16(rest), rest[extensionHeader:end:end]) {
 				return
 			}
+			rest = rest[end:]
 		}
 	}
 }
 
-// check returns an error if the extensions do not fill their place.
-func (e Extensions) check() error {
-	r := reader{rest: e}
-	for len(r.rest) > 0 {
-		r.take(2)
-		r.vector(2)
+const extensionHeader = 4
+
+// each calls a function with each extension, and returns an error if they do not fill their place.
+func (e Extensions) each(do func(uint16, []byte) error) error {
+	filled := 0
+	for code, contents := range e.All() {
+		if err := do(code, contents); err != nil {
+			return fmt.Errorf("extension %d: %w", code, err)
+		}
+		filled += extensionHeader + len(contents)
 	}
-	if r.bad {
+	if filled != len(e) {
 		return fmt.Errorf("extensions: %w", ErrMalformed)
 	}
 	return nil
@@ -92,13 +98,8 @@ func ParseClientHello(body []byte) (ClientHello, error) {
 	if !r.ended() || len(hello.Ciphers)%2 != 0 {
 		return ClientHello{}, fmt.Errorf("ClientHello: %w", ErrMalformed)
 	}
-	if err := hello.Extensions.check(); err != nil {
+	if err := hello.Extensions.each(hello.extension); err != nil {
 		return ClientHello{}, fmt.Errorf("ClientHello: %w", err)
-	}
-	for code, contents := range hello.Extensions.All() {
-		if err := hello.extension(code, contents); err != nil {
-			return ClientHello{}, fmt.Errorf("ClientHello: %w", err)
-		}
 	}
 	return hello, nil
 }
@@ -120,7 +121,7 @@ func (h *ClientHello) extension(code uint16, contents []byte) error {
 		return nil
 	}
 	if !r.ended() {
-		return fmt.Errorf("extension %d: %w", code, ErrMalformed)
+		return ErrMalformed
 	}
 	return nil
 }
@@ -154,13 +155,8 @@ func ParseServerHello(body []byte) (ServerHello, error) {
 	if !r.ended() {
 		return ServerHello{}, fmt.Errorf("ServerHello: %w", ErrMalformed)
 	}
-	if err := hello.Extensions.check(); err != nil {
+	if err := hello.Extensions.each(hello.extension); err != nil {
 		return ServerHello{}, fmt.Errorf("ServerHello: %w", err)
-	}
-	for code, contents := range hello.Extensions.All() {
-		if err := hello.extension(code, contents); err != nil {
-			return ServerHello{}, fmt.Errorf("ServerHello: %w", err)
-		}
 	}
 	return hello, nil
 }
@@ -178,7 +174,7 @@ func (h *ServerHello) extension(code uint16, contents []byte) error {
 		return nil
 	}
 	if !r.ended() {
-		return fmt.Errorf("extension %d: %w", code, ErrMalformed)
+		return ErrMalformed
 	}
 	return nil
 }

@@ -23,12 +23,14 @@ func JA4(hello *ClientHello, transport Transport) Fingerprint {
 	var valueRoom [64]byte
 
 	ciphers := appendKnown(cipherRoom[:0], hello.Ciphers)
-	extensions, counted := hello.ja4Extensions(extensionRoom[:0])
+	extensions, counted, named := hello.ja4Extensions(extensionRoom[:0])
 	schemes := appendKnown(schemeRoom[:0], hello.SignatureAlgorithms)
 	slices.Sort(ciphers)
 	slices.Sort(extensions)
 
-	raw := hello.appendSummary(rawRoom[:0], transport, len(ciphers), counted)
+	raw := append(append(rawRoom[:0], byte(transport)), VersionCode(hello.HighestVersion())...)
+	raw = AppendCount(append(raw, named), len(ciphers))
+	raw = AppendALPN(AppendCount(raw, counted), hello.ALPN)
 	value := append(valueRoom[:0], raw...)
 
 	raw = append(raw, '_')
@@ -46,32 +48,24 @@ func JA4(hello *ClientHello, transport Transport) Fingerprint {
 	return Fingerprint{Method: "ja4", Value: string(value), Raw: string(raw)}
 }
 
-// appendSummary appends the part that is never hashed: transport, highest version, whether a server is named, how many cipher suites
-// and extensions, and the first protocol.
-func (h *ClientHello) appendSummary(dst []byte, transport Transport, ciphers, extensions int) []byte {
-	named := byte('i')
-	for code := range h.Extensions.All() {
-		if code == ExtensionServerName {
-			named = 'd'
-		}
-	}
-	dst = append(append(dst, byte(transport)), VersionCode(h.HighestVersion())...)
-	dst = AppendCount(append(dst, named), ciphers)
-	return AppendALPN(AppendCount(dst, extensions), h.ALPN)
-}
-
-// ja4Extensions appends the types of the extensions that are hashed, and counts those that are not with them.
-func (h *ClientHello) ja4Extensions(dst []uint16) (hashed []uint16, counted int) {
+// ja4Extensions appends the types of the extensions that are hashed. It counts those that are not with them, and says by a letter
+// whether a server (domain) is named.
+func (h *ClientHello) ja4Extensions(dst []uint16) (hashed []uint16, counted int, named byte) {
+	named = 'i'
 	for code := range h.Extensions.All() {
 		if IsGREASE(code) {
 			continue
 		}
 		counted++
-		if code != ExtensionServerName && code != ExtensionALPN { // these change with the server, not with the client
+		switch code {
+		case ExtensionServerName:
+			named = 'd'
+		case ExtensionALPN: // like the name it changes with the server, not with the client
+		default:
 			dst = append(dst, code)
 		}
 	}
-	return dst, counted
+	return dst, counted, named
 }
 
 // HighestVersion returns the highest version that the client offers.

@@ -28,7 +28,8 @@ func (s *Stream) Add(offset uint64, piece []byte) {
 	switch {
 	case len(piece) == 0:
 	case start == s.whole && s.placed == nil:
-		s.bytes = append(s.bytes, piece...)
+		s.extend(start + len(piece))
+		copy(s.bytes[start:], piece)
 		s.whole = len(s.bytes)
 	default:
 		s.place(start, piece)
@@ -40,9 +41,7 @@ func (s *Stream) place(start int, piece []byte) {
 	if s.placed == nil {
 		s.placed = make([]uint64, (s.limit+63)/64)
 	}
-	if missing := start + len(piece) - len(s.bytes); missing > 0 {
-		s.bytes = append(s.bytes, make([]byte, missing)...)
-	}
+	s.extend(start + len(piece))
 	for i, b := range piece {
 		if at := start + i; !s.has(at) {
 			s.bytes[at] = b
@@ -55,6 +54,16 @@ func (s *Stream) place(start int, piece []byte) {
 	if s.whole == len(s.bytes) {
 		s.placed = nil
 	}
+}
+
+// extend makes room for the first n bytes, and for no more than the limit.
+func (s *Stream) extend(n int) {
+	if n > cap(s.bytes) {
+		grown := make([]byte, len(s.bytes), min(max(n, 2*len(s.bytes)), s.limit))
+		copy(grown, s.bytes)
+		s.bytes = grown
+	}
+	s.bytes = s.bytes[:max(n, len(s.bytes))]
 }
 
 func (s *Stream) has(at int) bool {
