@@ -3,6 +3,7 @@ package testja4
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -28,23 +29,27 @@ func Expected(t testing.TB, capture string) Values {
 	t.Helper()
 	rust, wireshark := readRust(t, capture), readWireshark(t, capture)
 	expected := Values{}
-	for _, method := range []string{"ja4t", "ja4ts", "ja4d"} {
+	for _, method := range []string{"ja4t", "ja4ts", "ja4d", "ja4s_r", "ja4x_r"} {
 		expected[method] = wireshark[method]
 	}
 	for _, method := range []string{"ja4", "ja4s", "ja4x", "ja4l", "ja4ls"} {
 		expected[method] = rust[method]
 	}
-	for value := range rust["ja4h"] {
-		if !strings.HasPrefix(value[2:], "2") { // HTTP/2 is encrypted, and read with the keys that the capture has
-			expected.Add("ja4h", value)
-		}
-	}
-	for value := range rust["ja4ssh"] {
-		if fullWindow(t, value) {
-			expected.Add("ja4ssh", value)
-		}
-	}
+	expected["ja4h"] = filter(rust["ja4h"], overHTTP1)
+	expected["ja4h_r"] = filter(wireshark["ja4h_r"], overHTTP1)
+	expected["ja4ssh"] = filter(rust["ja4ssh"], func(value string) bool { return fullWindow(t, value) })
 	return expected
+}
+
+func filter(values map[string]bool, keep func(string) bool) map[string]bool {
+	kept := maps.Clone(values)
+	maps.DeleteFunc(kept, func(value string, _ bool) bool { return !keep(value) })
+	return kept
+}
+
+// overHTTP1 tells a JA4H of HTTP/1 from one of HTTP/2, which is encrypted, and read with the keys that the capture has.
+func overHTTP1(value string) bool {
+	return value[2] == '1'
 }
 
 // fullWindow tells a JA4SSH of 200 packets from one of what was left when the capture ended, on which there is no agreement.

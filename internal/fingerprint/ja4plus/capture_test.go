@@ -66,6 +66,7 @@ type connection struct {
 	ssh       bool
 	lengths   flow.Lengths
 	quic      QUICHandshake
+	initials  fingerprint.Initials
 }
 
 // stream is one direction of TLS, from the first segment that looks like it.
@@ -78,6 +79,9 @@ type stream struct {
 func (o *observer) add(f fingerprint.Fingerprint) {
 	if f.Value != "" {
 		o.found.Add(f.Method, f.Value)
+	}
+	if f.Raw != "" {
+		o.found.Add(f.Method+"_r", f.Raw)
 	}
 }
 
@@ -117,9 +121,20 @@ func (o *observer) udp(from ends, u *layers.UDP, ttl uint8, timeNs uint64) {
 		o.add(JA4D(u.Payload))
 	case u.SrcPort == 443 || u.DstPort == 443:
 		c, end := o.connection(from)
-		c.quic.Observe(u.Payload, end == 0, ttl, timeNs)
-		o.add(c.quic.JA4L())
-		o.add(c.quic.JA4LS())
+		o.quic(c, fingerprint.Side(end), u.Payload, ttl, timeNs)
+	}
+}
+
+func (o *observer) quic(c *connection, from fingerprint.Side, datagram []byte, ttl uint8, timeNs uint64) {
+	c.quic.Observe(from, datagram, ttl, timeNs)
+	o.add(c.quic.JA4L())
+	o.add(c.quic.JA4LS())
+	_ = c.initials.Add(from, datagram)
+	message, err := c.initials.Message(fingerprint.Server)
+	if err == nil && message.Type == fingerprint.MessageServerHello {
+		if hello, err := fingerprint.ParseServerHello(message.Body); err == nil {
+			o.add(JA4S(&hello, fingerprint.QUIC))
+		}
 	}
 }
 

@@ -28,7 +28,7 @@ func TestJA4D(t *testing.T) {
 			message4(discover, "\x3d\x07\x01\x00\x00\x5e\x00\x53\x01", address, "\x37\x04\x01\x03\x06\x2a", end, "\x00\x00"),
 			"disco0000in_61-55_1-3-6-42",
 		},
-		"acknowledgement": {message4("\x35\x01\x05", "\x3a\x04\x00\x00\x07\x08", "\x01\x04\xff\xff\xff\x00", end), "dpack0000nn_58-1_00"},
+		"acknowledgement": {message4("\x35\x01\x05", "\x3a\x02\x07\x08", "\x01\x01\x00", end), "dpack0000nn_58-1_00"},
 		"request": {
 			message4(request, "\x37\x02\x01\x79", "\x39\x02\x05\xdc", "\x3d\x01\x01", address, "\x33\x01\x01", "\x0c\x01a", end),
 			"reqst1500in_55-57-61-51-12_1-121",
@@ -79,11 +79,12 @@ func TestJA4D6(t *testing.T) {
 	client, server := option6(1, zeros(14)), option6(2, zeros(10))
 	requested := option6(6, "\x00\x17\x00\x18")
 	prefixes := option6(25, zeros(12), option6(26, zeros(25)))
+	address := option6(3, zeros(12), option6(5, zeros(24), option6(13)))
 	for name, test := range map[string]struct{ message, want string }{
-		"solicit":   {message6(1, client, requested, option6(8, "\x00\x00"), option6(25, zeros(12))), "solct0014nn_1-6-8-25_23-24"},
+		"solicit":   {message6(1, client, requested, option6(8), option6(25, zeros(12))), "solct0014nn_1-6-8-25_23-24"},
 		"advertise": {message6(2, prefixes, client, server), "advrt0014nn_25-26-1-2_00"},
 		"a status in an address in an association": {
-			message6(7, option6(3, zeros(12), option6(5, zeros(24), option6(13, "\x00\x00"))), client), "reply0014nn_3-5-13-1_00",
+			message6(7, address, client), "reply0014nn_3-5-13-1_00",
 		},
 		"for a while":            {message6(1, option6(4, zeros(4))), "solct0000in_4_00"},
 		"domain name":            {message6(1, option6(39, "\x00\x04host")), "solct0000nd_39_00"},
@@ -92,8 +93,8 @@ func TestJA4D6(t *testing.T) {
 		"an unknown type":        {message6(99), "000990000nn_00_00"},
 		"type 0":                 {message6(0), "000000000nn_00_00"},
 		"the last known type":    {message6(37), "arrep0000nn_00_00"},
-		"relayed":                {relayed(1, message6(1, client, requested)) + option6(18, "eth0"), "rlayf0014nn_9-1-6-18_23-24"},
-		"relayed often":          {relayed(8, message6(1, option6(3, zeros(12), option6(5, zeros(24), option6(13))))), "rlayf0000nn_9-9-9-9-9-9-9-9-3-5-13_00"},
+		"relayed":                {relayed(1, message6(1, client, requested)) + option6(18), "rlayf0014nn_9-1-6-18_23-24"},
+		"relayed often":          {relayed(8, message6(1, address)), "rlayf0000nn_9-9-9-9-9-9-9-9-3-5-13_00"},
 		"relayed too often":      {relayed(12, message6(1, client)), ""},
 		"half a code asked for":  {message6(1, option6(6, "\x00\x17\x00")), "solct0000nn_6_23"},
 		"cut short":              {message6(1, client)[:21], ""},
@@ -113,7 +114,7 @@ func TestJA4D6(t *testing.T) {
 
 func FuzzDHCP(f *testing.F) {
 	f.Add(message4("\x35\x01\x01\x37\x02\x01\x03\x51\x04\x00\x00\x00a\xff"))
-	f.Add([]byte(relayed(3, message6(1, option6(3, strings.Repeat("\x00", 12), option6(13, "\x00\x00")), option6(6, "\x00\x17")))))
+	f.Add([]byte(relayed(3, message6(1, option6(4, "\x00\x00\x00\x00", option6(13)), option6(6, "\x00\x17")))))
 	f.Fuzz(func(t *testing.T, message []byte) {
 		costsNoMore(t, message, func(message []byte) fingerprint.Fingerprint { return JA4D(message) })
 		costsNoMore(t, message, JA4D6)

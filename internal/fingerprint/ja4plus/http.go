@@ -101,11 +101,12 @@ func parseRequestLine(line []byte) (request, bool) {
 	const version = " HTTP/1."
 	method, _, ok := strings.Cut(string(line), " ")
 	end := len(line) - len(version) - 1
-	if !ok || len(method) < 2 || !isToken(method) || end <= len(method) || string(line[end:len(line)-1]) != version {
+	letters := strings.ToLower(strings.ReplaceAll(method, "-", "")) // M-SEARCH is ms
+	if !ok || len(letters) < 2 || !isToken(method) || end <= len(method) || string(line[end:len(line)-1]) != version {
 		return request{}, false
 	}
 	minor := line[len(line)-1]
-	return request{method: strings.ToLower(method[:2]), minor: minor}, minor >= '0' && minor <= '9'
+	return request{method: letters[:2], minor: minor}, minor >= '0' && minor <= '9'
 }
 
 // header keeps what a header says to the method.

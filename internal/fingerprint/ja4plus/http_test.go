@@ -14,7 +14,8 @@ const post = "POST /plugins/run.php HTTP/1.1\r\nHost: 192.0.2.1\r\nContent-Lengt
 	"Cookie: sid-hash=2; sid=1; a=x=y; flag\r\nConnection: close\r\n\r\nbody: 1\r\n"
 
 func TestJA4H(t *testing.T) {
-	const names = "Host,Content-Length,Accept,X-Requested-With,User-Agent,Content-Type,Origin,Accept-Encoding,Accept-Language,Connection"
+	const names = "Host,Content-Length,Accept,X-Requested-With,User-Agent,Content-Type,Origin,Accept-Encoding," +
+		"Accept-Language,Connection"
 	const cookies, pairs = "a,flag,sid,sid-hash", "a=x=y,flag,sid=1,sid-hash=2"
 	hash := func(list string) string { return fingerprint.Hash([]byte(list)) }
 	expect(t, JA4H([]byte(post)), fingerprint.Fingerprint{
@@ -22,6 +23,12 @@ func TestJA4H(t *testing.T) {
 		Value:  "po11cr10enus_47d05ed57293_" + hash(cookies) + "_" + hash(pairs),
 		Raw:    "po11cr10enus_" + names + "_" + cookies + "_" + pairs,
 	})
+}
+
+// filler is a header, and the end of a head, of so many bytes.
+func filler(length int) string {
+	const start, end = "a: ", "\r\n\r\n"
+	return start + strings.Repeat("b", length-len(start)-len(end)) + end
 }
 
 func TestJA4HRaw(t *testing.T) {
@@ -37,16 +44,17 @@ func TestJA4HRaw(t *testing.T) {
 		"no language to print":  {get + "Accept-Language: \x1b[2\xffJ\r\n\r\n", "ge11nn01[2j0_Accept-Language__"},
 		"lines end in LF":       {"HEAD / HTTP/1.1\nHost: a\n\n", "he11nn010000_Host__"},
 		"lines of no header":    {get + "Host: a\r\nrubbish\r\n folded: b\r\nna me: c\r\n: d\r\n\r\n", "ge11nn010000_Host__"},
-		"another method":        {"M-SEARCH * HTTP/1.1\r\nMAN: x\r\n\r\n", "m-11nn010000_MAN__"},
+		"another method":        {"M-SEARCH * HTTP/1.1\r\nMAN: x\r\n\r\n", "ms11nn010000_MAN__"},
 		"blanks in the target":  {"GET /a b c HTTP/1.0\r\n\r\n", "ge10nn000000___"},
-		"more than 99 headers":  {get + strings.Repeat("a: b\r\n", 120) + "\r\n", "ge11nn990000_a" + strings.Repeat(",a", 119) + "__"},
-		"as long as can be":     {get + "a: " + strings.Repeat("b", MaxHead-len(get)-len("a: \r\n\r\n")) + "\r\n\r\n", "ge11nn010000_a__"},
-		"longer than that":      {get + "a: " + strings.Repeat("b", MaxHead-len(get)-len("a: \r\n\r\n")+1) + "\r\n\r\n", ""},
+		"more than 99 headers":  {get + strings.Repeat("a:\r\n", 120) + "\r\n", "ge11nn990000_a" + strings.Repeat(",a", 119) + "__"},
+		"as long as can be":     {get + filler(MaxHead-len(get)), "ge11nn010000_a__"},
+		"longer than that":      {get + filler(MaxHead-len(get)+1), ""},
 		"cut short":             {get + "Host: a\r\n", ""},
 		"cut in the first line": {"GET / HTTP/1.1", ""},
 		"HTTP/2":                {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ""},
 		"a response":            {"HTTP/1.1 200 OK\r\n\r\n", ""},
 		"no target":             {"GET HTTP/1.1\r\n\r\n", ""},
+		"a method of a letter":  {"G- / HTTP/1.1\r\n\r\n", ""},
 		"no method":             {" / HTTP/1.1\r\n\r\n", ""},
 		"nothing":               {"", ""},
 	} {

@@ -1,10 +1,6 @@
 package ja4plus
 
-import (
-	"encoding/binary"
-
-	"weir/internal/fingerprint"
-)
+import "weir/internal/fingerprint"
 
 // QUICHandshake gathers when the packets of a QUIC handshake were seen, for JA4L and JA4LS. The zero value has seen none.
 type QUICHandshake struct {
@@ -17,25 +13,19 @@ type QUICHandshake struct {
 	clientTTL, serverTTL uint8
 }
 
-// Observe takes a datagram in the order of its connection, of which 5 bytes suffice: from the client or from the server, its
-// time to live or hop limit, and when it was seen in nanoseconds. Of several packets in one datagram the first counts.
-func (q *QUICHandshake) Observe(datagram []byte, fromClient bool, ttl uint8, timeNs uint64) {
-	switch packetType(datagram) {
-	case quicInitial:
-		switch {
-		case fromClient && q.asked == 0:
-			q.asked, q.clientTTL = timeNs, ttl
-		case !fromClient && q.answered == 0:
-			q.answered, q.serverTTL = timeNs, ttl
-		}
-	case quicHandshake:
-		switch {
-		case q.finished > 0:
-		case fromClient:
-			q.finished = timeNs
-		default:
-			q.proved = timeNs
-		}
+// Observe takes a datagram in the order of its connection, of which 5 bytes suffice: who sent it, its time to live or hop
+// limit, and when it was seen in nanoseconds. Of several packets in one datagram the first counts.
+func (q *QUICHandshake) Observe(from fingerprint.Side, datagram []byte, ttl uint8, timeNs uint64) {
+	switch kind := fingerprint.QUICTypeOf(datagram); {
+	case kind == fingerprint.QUICInitial && from == fingerprint.Client && q.asked == 0:
+		q.asked, q.clientTTL = timeNs, ttl
+	case kind == fingerprint.QUICInitial && from == fingerprint.Server && q.answered == 0:
+		q.answered, q.serverTTL = timeNs, ttl
+	case kind != fingerprint.QUICHandshake || q.finished > 0:
+	case from == fingerprint.Client:
+		q.finished = timeNs
+	default:
+		q.proved = timeNs
 	}
 }
 
@@ -59,37 +49,4 @@ func (q *QUICHandshake) JA4LS() fingerprint.Fingerprint {
 // complete reports whether each of the four packets was seen, in order.
 func (q *QUICHandshake) complete() bool {
 	return q.asked > 0 && q.asked <= q.answered && q.answered <= q.proved && q.proved <= q.finished
-}
-
-// quicType is the type of a QUIC packet.
-type quicType uint8
-
-const (
-	quicOther quicType = iota
-	quicInitial
-	quicHandshake
-)
-
-// packetType returns the type of the first packet in a datagram, by its long header (RFC 9000, section 17.2; RFC 9369,
-// section 3.2).
-func packetType(datagram []byte) quicType {
-	const long, version1, version2 = 0x80, 1, 0x6b3343cf
-	if len(datagram) < 5 || datagram[0]&long == 0 {
-		return quicOther
-	}
-	kind := datagram[0] >> 4 & 3
-	switch binary.BigEndian.Uint32(datagram[1:]) {
-	case version1:
-	case version2:
-		kind-- // the same types, each one higher
-	default:
-		return quicOther
-	}
-	switch kind & 3 {
-	case 0:
-		return quicInitial
-	case 2:
-		return quicHandshake
-	}
-	return quicOther
 }

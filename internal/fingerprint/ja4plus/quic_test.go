@@ -41,10 +41,20 @@ func TestQUICLatency(t *testing.T) {
 			{'c', initial2, 100}, {'s', initial2, 300}, {'s', handshake2, 310}, {'c', handshake2, 330},
 		}, "10_64", "100_56"},
 		"the client goes on before the server's handshake": {[]seen{
-			{'c', initial1, 1}, {'c', zeroRTT1, 5}, {'s', initial1, 21}, {'c', initial1, 22}, {'s', handshake1, 40}, {'c', handshake1, 50},
+			{'c', initial1, 1},
+			{'c', zeroRTT1, 5},
+			{'s', initial1, 21},
+			{'c', initial1, 22},
+			{'s', handshake1, 40},
+			{'c', handshake1, 50},
 		}, "5_64", "10_56"},
 		"no Handshake packet of the server's": {[]seen{
-			{'c', initial1, 1}, {'s', initial1, 21}, {'s', short, 22}, {'c', handshake1, 40}, {'s', handshake1, 50}, {'c', handshake1, 60},
+			{'c', initial1, 1},
+			{'s', initial1, 21},
+			{'s', short, 22},
+			{'c', handshake1, 40},
+			{'s', handshake1, 50},
+			{'c', handshake1, 60},
 		}, "", ""},
 		"no Initial of the client's": {[]seen{{'s', initial1, 21}, {'s', handshake1, 40}, {'c', handshake1, 50}}, "", ""},
 		"another version": {[]seen{
@@ -55,7 +65,11 @@ func TestQUICLatency(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var q QUICHandshake
 			for _, d := range test.datagrams {
-				q.Observe([]byte(d.start), d.from == 'c', map[byte]uint8{'c': 64, 's': 56}[d.from], d.us*us)
+				if d.from == 'c' {
+					q.Observe(fingerprint.Client, []byte(d.start), 64, d.us*us)
+				} else {
+					q.Observe(fingerprint.Server, []byte(d.start), 56, d.us*us)
+				}
 			}
 			if got := q.JA4L().Value; got != test.client {
 				t.Errorf("JA4L %q, want %q", got, test.client)

@@ -7,13 +7,9 @@ import (
 	"weir/internal/flow"
 )
 
-// payloads are so many of each length.
-func payloads(lengths ...[2]int) []uint16 {
-	var all []uint16
-	for _, l := range lengths {
-		all = append(all, slices.Repeat([]uint16{uint16(l[0])}, l[1])...)
-	}
-	return all
+// some are so many of a length, behind others.
+func some(count int, length uint16, others ...uint16) []uint16 {
+	return append(others, slices.Repeat([]uint16{length}, count)...)
 }
 
 func TestJA4SSH(t *testing.T) {
@@ -22,17 +18,17 @@ func TestJA4SSH(t *testing.T) {
 		want    string
 	}{
 		"shell": {flow.Lengths{
-			Payloads: [2][]uint16{payloads([2]int{100, 10}, [2]int{36, 60}, [2]int{52, 6}), payloads([2]int{36, 100}, [2]int{1000, 24})},
+			Payloads: [2][]uint16{some(10, 100, some(66, 36)...), some(24, 1000, some(100, 36)...)},
 			Acks:     [2]uint32{74, 5},
 		}, "c36s36_c76s124_c74s5"},
 		"from the server only": {flow.Lengths{
-			Payloads: [2][]uint16{nil, payloads([2]int{1460, 200})},
+			Payloads: [2][]uint16{nil, some(200, 1460)},
 			Acks:     [2]uint32{36, 0},
 		}, "c0s1460_c0s200_c36s0"},
 		"as common: the smaller": {flow.Lengths{
-			Payloads: [2][]uint16{payloads([2]int{90, 40}, [2]int{80, 40}, [2]int{70, 39}), payloads([2]int{60, 1}, [2]int{50, 80})},
+			Payloads: [2][]uint16{some(39, 70, some(40, 80, some(40, 90)...)...), some(80, 50, 60)},
 		}, "c80s50_c119s81_c0s0"},
-		"not full": {flow.Lengths{Payloads: [2][]uint16{payloads([2]int{36, 100}), payloads([2]int{36, 99})}}, ""},
+		"not full": {flow.Lengths{Payloads: [2][]uint16{some(100, 36), some(99, 36)}}, ""},
 		"nothing":  {flow.Lengths{}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -49,7 +45,7 @@ func TestJA4SSH(t *testing.T) {
 
 func TestJA4SSHOfTheOtherEnd(t *testing.T) {
 	lengths := flow.Lengths{
-		Payloads: [2][]uint16{payloads([2]int{36, 150}), payloads([2]int{44, 50})},
+		Payloads: [2][]uint16{some(150, 36), some(50, 44)},
 		Acks:     [2]uint32{1, 2},
 	}
 	if got, want := JA4SSH(lengths, 1).Value, "c44s36_c50s150_c2s1"; got != want {

@@ -78,24 +78,32 @@ func TestJA4X(t *testing.T) {
 	})
 }
 
+// between is a certificate of version 3 with the names of issuer and subject, and what follows the key.
+func between(issuer, subject string, rest ...string) string {
+	parts := []string{version, serial, algorithm, issuer, validity, subject, publicKey}
+	return certificate(append(parts, rest...)...)
+}
+
 func TestJA4XRaw(t *testing.T) {
-	cn, o := []string{"\x55\x04\x03"}, []string{"\x55\x04\x0a"}
+	const cn, o, jurisdiction = "\x55\x04\x03", "\x55\x04\x0a", "\x2b\x06\x01\x04\x01\x82\x37\x3c\x02\x01\x03"
+	a, b := name([]string{cn}), name([]string{o})
+	alternative := extensions("\x55\x1d\x11")
 	for label, test := range map[string]struct{ certificate, raw string }{
-		"version 1":        {certificate(serial, algorithm, name(cn, o), validity, name(o), publicKey), "550403,55040a_55040a_"},
-		"two in a set":     {certificate(version, serial, algorithm, name([]string{cn[0], o[0]}), validity, name(cn), publicKey), "550403,55040a_550403_"},
-		"empty names":      {certificate(version, serial, algorithm, name(), validity, name(), publicKey, extensions("\x55\x1d\x11")), "__551d11"},
-		"long identifiers": {certificate(version, serial, algorithm, name([]string{"\x2b\x06\x01\x04\x01\x82\x37\x3c\x02\x01\x03"}), validity, name(cn), publicKey), "2b0601040182373c020103_550403_"},
-		"unique identifiers": {certificate(version, serial, algorithm, name(cn), validity, name(o), publicKey,
-			element(0x81, "i"), element(0x82, "s"), extensions("\x55\x1d\x11")), "550403_55040a_551d11"},
-		"more behind it":    {described() + "more", "550403,550406,550408,55040a_550403,550406,550408,55040a_551d0f,551d25,551d11"},
-		"no serial":         {certificate(version, algorithm, name(cn), validity, name(o), publicKey), ""},
-		"no key":            {certificate(version, serial, algorithm, name(cn), validity, name(o)), ""},
-		"an attribute less": {certificate(version, serial, algorithm, element(tagSequence, element(tagSet, element(tagSequence))), validity, name(o), publicKey), ""},
-		"no identifier":     {certificate(version, serial, algorithm, name([]string{""}), validity, name(o), publicKey), ""},
-		"indefinite length": {"\x30\x80" + described() + "\x00\x00", ""},
-		"4 bytes of length": {"\x30\x84\x00\x00\x00\x01\x30", ""},
-		"a long tag":        {"\x3f\x81\x01\x00", ""},
-		"nothing":           {"", ""},
+		"version 1":          {certificate(serial, algorithm, name([]string{cn}, []string{o}), validity, b, publicKey), "550403,55040a_55040a_"},
+		"two in a set":       {between(name([]string{cn, o}), a), "550403,55040a_550403_"},
+		"empty names":        {between(name(), name(), alternative), "__551d11"},
+		"long identifiers":   {between(name([]string{jurisdiction}), a), "2b0601040182373c020103_550403_"},
+		"unique identifiers": {between(a, b, element(0x81, "i"), element(0x82, "s"), alternative), "550403_55040a_551d11"},
+		"more behind it":     {between(a, b) + "more", "550403_55040a_"},
+		"no serial":          {certificate(version, algorithm, a, validity, b, publicKey), ""},
+		"no key":             {certificate(version, serial, algorithm, a, validity, b), ""},
+		"an attribute less":  {between(element(tagSequence, element(tagSet, element(tagSequence))), b), ""},
+		"no identifier":      {between(name([]string{""}), b), ""},
+		"no extensions":      {between(a, b, element(tagExtensions)), ""},
+		"indefinite length":  {"\x30\x80" + described() + "\x00\x00", ""},
+		"4 bytes of length":  {"\x30\x84\x00\x00\x00\x01\x30", ""},
+		"a long tag":         {"\x3f\x81\x01\x00", ""},
+		"nothing":            {"", ""},
 	} {
 		t.Run(label, func(t *testing.T) {
 			if got := JA4X([]byte(test.certificate)).Raw; got != test.raw {
@@ -168,7 +176,7 @@ func encoded(t *testing.T, identifiers []asn1.ObjectIdentifier) string {
 
 func FuzzX509(f *testing.F) {
 	f.Add([]byte(described()))
-	f.Add([]byte(certificate(serial, algorithm, name(), validity, name(), publicKey)))
+	f.Add([]byte(between(name(), name())))
 	f.Add([]byte("\x30\x83\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, certificate []byte) {
 		costsNoMore(t, certificate, JA4X)
