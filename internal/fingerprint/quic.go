@@ -24,6 +24,7 @@ type Initials struct {
 type initialSide struct {
 	datagrams int
 	crypto    *Stream
+	done      bool
 	keys      *initialKeys // made last, of a version and a connection ID
 	version   *quicVersion
 }
@@ -60,9 +61,19 @@ func (q *Initials) Add(from Side, datagram []byte) error {
 	return failed
 }
 
+// Begun says whether a packet of the client was opened, which shows that it was the client's.
+func (q *Initials) Begun() bool {
+	return q.origin != nil
+}
+
 // Spent says whether no more datagrams of a side are read.
 func (q *Initials) Spent(from Side) bool {
 	return q.sides[from].datagrams == maxDatagrams
+}
+
+// Done lets go of what a side sent. Its datagrams are still looked at, as the keys of the other side may change with them.
+func (q *Initials) Done(from Side) {
+	q.sides[from].done, q.sides[from].crypto = true, nil
 }
 
 // Message returns the first handshake message of a side, or ErrIncomplete.
@@ -80,6 +91,9 @@ func (q *Initials) addInitial(from Side, packet longPacket) error {
 		return err
 	}
 	side := &q.sides[from]
+	if side.done {
+		return nil
+	}
 	if side.crypto == nil {
 		side.crypto = NewStream(maxCrypto)
 	}
