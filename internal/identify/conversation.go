@@ -1,0 +1,105 @@
+// Package identify makes of what was sampled of a connection who is talking: fingerprints, and what the connection says of itself in
+// plain text.
+package identify
+
+import (
+	"slices"
+
+	"weir/internal/fingerprint"
+	"weir/internal/fingerprint/ja4plus"
+	"weir/internal/flow"
+)
+
+// Methods are those that are on, by the names that their fingerprints have. With ja4d, ja4d6 is on too.
+type Methods map[string]bool
+
+// Found is a fingerprint, and when what it was made of was complete.
+type Found struct {
+	fingerprint.Fingerprint
+	TimeNs uint64 // CLOCK_MONOTONIC, nanoseconds
+}
+
+// Conversation is one connection. It holds what it needs of either end until it has read it, about 20 KB at most, and nothing of that
+// afterwards.
+type Conversation struct {
+	methods   Methods
+	facts     Facts
+	initiator flow.Initiator
+	streams   [2]stream // of TCP, by end
+	quic      quic
+	told      []string // methods that tell of how the connection was opened, which is told once
+}
+
+// NewConversation returns a connection of which nothing is known.
+func NewConversation(methods Methods) *Conversation {
+	return &Conversation{methods: methods}
+}
+
+// Facts returns what is known by now.
+func (c *Conversation) Facts() Facts {
+	return c.facts
+}
+
+// Sample takes a sample of either end, and returns the fingerprints that it completes, in order. An error tells what of the sample
+// does not parse; it may come beside fingerprints, and what comes later is read all the same.
+func (c *Conversation) Sample(s *flow.Sample) ([]Found, error) {
+	switch {
+	case s.Kind == flow.SampleStream:
+		return c.piece(s)
+	case fingerprint.IsQUIC(s.Data):
+		return c.initial(s)
+	}
+	return c.dhcp(s), nil
+}
+
+// Lengths takes a window of an SSH connection, and returns its fingerprint.
+func (c *Conversation) Lengths(l *flow.Lengths) []Found {
+	c.facts.CarriesSSH = true
+	if !c.methods["ja4ssh"] {
+		return nil
+	}
+	return found(nil, ja4plus.JA4SSH(*l, c.client(l.Key)), l.TimeNs)
+}
+
+// client returns which end is the client: the one that opened the connection, or if that is not known, the one with the higher port.
+func (c *Conversation) client(key flow.Key) int {
+	switch c.initiator {
+	case flow.InitiatorEnd0:
+		return 0
+	case flow.InitiatorEnd1:
+		return 1
+	}
+	if key.Ends[1].Port() > key.Ends[0].Port() {
+		return 1
+	}
+	return 0
+}
+
+// Handshake takes how the connection was opened and by whom, and returns the fingerprints of that, the first time that there are any.
+func (c *Conversation) Handshake(h *flow.Handshake, by flow.Initiator) []Found {
+	c.initiator = by
+	list := c.once(nil, "ja4t", func() fingerprint.Fingerprint { return ja4plus.JA4T(h.SYN) }, h.SYN.TimeNs)
+	list = c.once(list, "ja4ts", func() fingerprint.Fingerprint { return ja4plus.JA4TS(*h) }, h.SYNACK.TimeNs)
+	list = c.once(list, "ja4ls", func() fingerprint.Fingerprint { return ja4plus.JA4LS(*h) }, h.ACKNs)
+	return c.once(list, "ja4l", func() fingerprint.Fingerprint { return ja4plus.JA4L(*h) }, h.ACKNs)
+}
+
+// once appends the fingerprint of a method that is on, unless it was told before.
+func (c *Conversation) once(list []Found, method string, of func() fingerprint.Fingerprint, timeNs uint64) []Found {
+	if !c.methods[method] || slices.Contains(c.told, method) {
+		return list
+	}
+	extended := found(list, of(), timeNs)
+	if len(extended) > len(list) {
+		c.told = append(c.told, method)
+	}
+	return extended
+}
+
+// found appends a fingerprint, if there is one.
+func found(list []Found, f fingerprint.Fingerprint, timeNs uint64) []Found {
+	if f.Value == "" {
+		return list
+	}
+	return append(list, Found{f, timeNs})
+}

@@ -1,0 +1,210 @@
+package identify
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+
+	"weir/internal/fingerprint"
+	"weir/internal/fingerprint/ja4plus"
+	"weir/internal/flow"
+)
+
+// content is what a part of a stream is, by how it begins.
+type content uint8
+
+const (
+	nothing   content = iota // that is read
+	undecided                // too short to tell
+	tls
+	ssh
+	request  // of HTTP/1
+	response // of HTTP/1
+)
+
+var beginnings = []struct {
+	bytes string
+	content
+}{
+	{"\x16\x03", tls},
+	{"SSH-", ssh}, // RFC 4253, section 4.2
+	{"HTTP/1.", response},
+	// RFC 9110, section 9; RFC 5789
+	{"GET ", request},
+	{"HEAD ", request},
+	{"POST ", request},
+	{"PUT ", request},
+	{"DELETE ", request},
+	{"CONNECT ", request},
+	{"OPTIONS ", request},
+	{"TRACE ", request},
+	{"PATCH ", request},
+}
+
+// recognise says what begins with some bytes.
+func recognise(start []byte) content {
+	const longest = len("OPTIONS ")
+	head := string(start[:min(len(start), longest)])
+	for _, b := range beginnings {
+		switch {
+		case strings.HasPrefix(head, b.bytes):
+			return b.content
+		case strings.HasPrefix(b.bytes, head):
+			return undecided
+		}
+	}
+	return nothing
+}
+
+// maxStream is how much of one part of a stream is kept: a chain of certificates is the longest.
+const maxStream = 16 << 10
+
+// stream is what one end of a TCP connection sent. It is read in parts, each of which begins a segment: a request and then the next, or
+// TLS behind what a proxy was told.
+type stream struct {
+	reading  content // the part that is being read
+	base     uint64  // where it begins
+	pieces   *fingerprint.Stream
+	messages fingerprint.Messages
+	next     uint64 // where the next part can begin
+	over     bool   // no part follows: it is encrypted from here on
+}
+
+// piece takes a piece of a stream.
+func (c *Conversation) piece(s *flow.Sample) ([]Found, error) {
+	d, at := &c.streams[s.End], uint64(s.Offset)
+	if d.over || at < d.next || !d.begin(at, s.Data) {
+		return nil, nil
+	}
+	part := s.Data // often all of it, so that nothing needs to be kept
+	if at != d.base || d.pieces != nil {
+		part = d.keep(at, s.Data)
+	}
+	if d.reading == undecided {
+		d.reading = recognise(part)
+	}
+	list, err := c.read(d, part, s.TimeNs)
+	switch {
+	case d.over || d.reading == nothing:
+		d.pieces, d.messages = nil, fingerprint.Messages{}
+		d.next = d.base + uint64(len(part))
+	case d.pieces == nil:
+		d.keep(at, s.Data)
+	case d.pieces.Full():
+		d.over, d.pieces = true, nil
+	}
+	return list, err
+}
+
+// begin says whether a piece is to be read: it belongs to a part that is being read, or begins one. Before the first part it may
+// have come too early.
+func (d *stream) begin(at uint64, data []byte) bool {
+	if d.reading != nothing {
+		return true
+	}
+	d.base, d.reading = at, recognise(data)
+	if d.reading == nothing && d.next == 0 && at > 0 {
+		d.base, d.reading = 0, undecided
+	}
+	if d.reading == nothing {
+		d.next = at + 1
+	}
+	return d.reading != nothing
+}
+
+// keep adds a piece to those of the part, and returns the part as far as it is whole.
+func (d *stream) keep(at uint64, data []byte) []byte {
+	if d.pieces == nil {
+		d.pieces = fingerprint.NewStream(maxStream)
+	}
+	if at >= d.base {
+		d.pieces.Add(at-d.base, data)
+	}
+	return d.pieces.Bytes()
+}
+
+// read reads a part as far as it has come. When it is done with it, it says that nothing is being read.
+func (c *Conversation) read(d *stream, part []byte, timeNs uint64) ([]Found, error) {
+	switch d.reading {
+	case tls:
+		return c.tls(d, part, timeNs)
+	case request:
+		return c.request(d, part, timeNs), nil
+	case response:
+		c.facts.CarriesHTTP = true
+		d.reading = nothing
+	case ssh:
+		c.facts.CarriesSSH = true
+		d.over = true
+	}
+	return nil, nil
+}
+
+// request reads the head of a request of HTTP/1.
+func (c *Conversation) request(d *stream, part []byte, timeNs uint64) []Found {
+	c.facts.CarriesHTTP = true
+	if !c.methods["ja4h"] {
+		d.reading = nothing
+		return nil
+	}
+	list := found(nil, ja4plus.JA4H(part), timeNs)
+	if len(list) > 0 || len(part) > ja4plus.MaxHead || bytes.Contains(part, []byte("\r\n\r\n")) {
+		d.reading = nothing
+	}
+	return list
+}
+
+// tls reads the first messages of one side: of a client its hello, of a server its hello and, if they are asked for, its certificates.
+func (c *Conversation) tls(d *stream, part []byte, timeNs uint64) ([]Found, error) {
+	var list []Found
+	for !d.over {
+		message, err := d.messages.Next(part)
+		switch {
+		case errors.Is(err, fingerprint.ErrIncomplete):
+			return list, nil
+		case errors.Is(err, io.EOF):
+			d.over = true
+			return list, nil
+		case err == nil:
+			var more []Found
+			more, err = c.message(d, message, timeNs)
+			list = append(list, more...)
+		}
+		if err != nil {
+			d.over = true
+			return list, err
+		}
+	}
+	return list, nil
+}
+
+// message reads a handshake message, and says whether the stream is over after it.
+func (c *Conversation) message(d *stream, message fingerprint.Message, timeNs uint64) ([]Found, error) {
+	switch message.Type {
+	case fingerprint.MessageClientHello:
+		d.over = true
+		return c.clientHello(message.Body, fingerprint.TCP, timeNs)
+	case fingerprint.MessageServerHello:
+		list, err := c.serverHello(message.Body, fingerprint.TCP, timeNs)
+		d.over = !c.methods["ja4x"] || c.facts.TLSVersion == "1.3" // which encrypts the certificates
+		return list, err
+	case fingerprint.MessageCertificate:
+		d.over = true
+		return c.certificates(message.Body, timeNs)
+	}
+	return nil, nil
+}
+
+// certificates returns the fingerprint of each certificate of a chain.
+func (c *Conversation) certificates(body []byte, timeNs uint64) ([]Found, error) {
+	chain, err := fingerprint.ParseCertificates(body)
+	if err != nil {
+		return nil, err
+	}
+	var list []Found
+	for _, certificate := range chain {
+		list = found(list, ja4plus.JA4X(certificate), timeNs)
+	}
+	return list, nil
+}
