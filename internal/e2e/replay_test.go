@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"weir/internal/flow"
+	"weir/internal/testja4"
 	"weir/internal/testnet"
 )
 
@@ -30,23 +31,6 @@ type traffic map[tuple]flow.Counter
 func (t traffic) add(to tuple, packets, bytes uint64) {
 	c := t[to]
 	t[to] = flow.Counter{Packets: c.Packets + packets, Bytes: c.Bytes + bytes}
-}
-
-// captures returns the capture files that are kept beside the repository, which has none of its own.
-func captures(t *testing.T) []string {
-	t.Helper()
-	root := os.Getenv("WEIR_TESTDATA")
-	if root == "" {
-		root = "../../../shared/testdata"
-	}
-	files, err := filepath.Glob(filepath.Join(root, "ja4/pcap/*.pcap*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(files) == 0 {
-		t.Skipf("there are no captures in %s", root)
-	}
-	return files
 }
 
 // replayed returns what "weir replay" counts in a capture.
@@ -172,7 +156,7 @@ func converse(statistics string) map[tuple]uint64 {
 func TestReplayAgainstTshark(t *testing.T) {
 	testnet.NeedRoot(t)
 	tunnels := map[string]bool{"gre-sample.pcap": true, "gre-erspan-vxlan.pcap": true}
-	for _, file := range captures(t) {
+	for _, file := range testja4.Captures(t) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			got := replayed(t, file)
 			packets, conversations := dissected(t, file)

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"weir/internal/fingerprint"
 )
@@ -21,18 +20,6 @@ type dhcp struct {
 
 // fingerprint returns the form that both versions share, as in disco0000in_61-55_1-3-6-42.
 func (d *dhcp) fingerprint(method string) fingerprint.Fingerprint {
-	flag := func(set bool, letter byte) byte {
-		if set {
-			return letter
-		}
-		return 'n'
-	}
-	orNone := func(list []byte) []byte {
-		if len(list) == 0 {
-			return []byte("00")
-		}
-		return list
-	}
 	return fingerprint.Fingerprint{Method: method, Value: fmt.Sprintf("%s%04d%c%c_%s_%s", d.kind, min(d.size, 9999),
 		flag(d.requests, 'i'), flag(d.named, 'd'), orNone(d.options), orNone(d.requested))}
 }
@@ -43,13 +30,6 @@ func messageName(names []string, kind uint8) string {
 		return fmt.Sprintf("%05d", kind)
 	}
 	return names[kind-1]
-}
-
-func appendCode(list []byte, code uint64) []byte {
-	if len(list) > 0 {
-		list = append(list, '-')
-	}
-	return strconv.AppendUint(list, code, 10)
 }
 
 // messageNames are those of DHCPv4, from type 1 on (IANA, BOOTP and DHCP Parameters).
@@ -111,10 +91,10 @@ func (d *dhcp) option(code uint8, value []byte) {
 		}
 	case dhcpRequestList:
 		for _, requested := range value {
-			d.requested = appendCode(d.requested, uint64(requested))
+			d.requested = appendNumber(d.requested, uint64(requested))
 		}
 	}
-	d.options = appendCode(d.options, uint64(code))
+	d.options = appendNumber(d.options, uint64(code))
 }
 
 // messageNames6 are those of DHCPv6, from type 1 on (IANA, DHCPv6 Parameters).
@@ -185,7 +165,7 @@ func (d *dhcp) options6(rest []byte, depth int) bool {
 
 // option6 keeps what an option of DHCPv6 says, and reads the options within it.
 func (d *dhcp) option6(code uint16, value []byte, depth int) bool {
-	d.options = appendCode(d.options, uint64(code))
+	d.options = appendNumber(d.options, uint64(code))
 	switch code {
 	case dhcp6ClientID:
 		if d.size == 0 {
@@ -196,7 +176,7 @@ func (d *dhcp) option6(code uint16, value []byte, depth int) bool {
 		d.named = d.named || len(value) > flags
 	case dhcp6OptionRequest:
 		for requested := range slices.Chunk(value[:len(value)&^1], 2) {
-			d.requested = appendCode(d.requested, uint64(binary.BigEndian.Uint16(requested)))
+			d.requested = appendNumber(d.requested, uint64(binary.BigEndian.Uint16(requested)))
 		}
 	case dhcp6RelayMessage:
 		return d.message6(value, depth-1)

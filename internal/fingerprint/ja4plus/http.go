@@ -23,19 +23,17 @@ func JA4H(stream []byte) fingerprint.Fingerprint {
 		return fingerprint.Fingerprint{}
 	}
 	start := r.summary()
-	headers := strings.Join(r.headers, ",")
-	cookies := strings.Join(r.cookies, ",")
+	names := make([]string, len(r.cookies))
 	for i, cookie := range r.cookies {
-		r.cookies[i] = cookieName(cookie)
+		names[i] = cookieName(cookie)
 	}
-	names := strings.Join(r.cookies, ",")
-	return fingerprint.Fingerprint{
-		Method: "ja4h",
-		Value: strings.Join([]string{
-			start, fingerprint.Hash([]byte(headers)), fingerprint.Hash([]byte(names)), fingerprint.Hash([]byte(cookies)),
-		}, "_"),
-		Raw: strings.Join([]string{start, headers, names, cookies}, "_"),
+	value, raw := start, start
+	for _, list := range [][]string{r.headers, names, r.cookies} {
+		joined := strings.Join(list, ",")
+		value += "_" + fingerprint.Hash([]byte(joined))
+		raw += "_" + joined
 	}
+	return fingerprint.Fingerprint{Method: "ja4h", Value: value, Raw: raw}
 }
 
 // request is what the method looks at.
@@ -46,19 +44,13 @@ type request struct {
 	cookies  []string // "name=value", sorted by name
 	cookie   bool     // there is a header of that name, and so on
 	referer  bool
-	language string
+	language string // what Accept-Language holds
 }
 
 // summary is the part that is never hashed.
 func (r *request) summary() string {
-	flag := func(set bool, letter byte) byte {
-		if set {
-			return letter
-		}
-		return 'n'
-	}
 	return fmt.Sprintf("%s1%c%c%c%02d%s", r.method, r.minor, flag(r.cookie, 'c'), flag(r.referer, 'r'),
-		min(len(r.headers), 99), r.language)
+		min(len(r.headers), 99), languageCode(r.language))
 }
 
 // parseRequest reads the head of an HTTP/1 request (RFC 9112). It is as tolerant as servers are: a line may end without CR, and
@@ -73,7 +65,6 @@ func parseRequest(stream []byte) (request, bool) {
 	if !ok {
 		return request{}, false
 	}
-	var language string
 	for {
 		if line, rest, ok = cutLine(rest); !ok {
 			return request{}, false
@@ -83,10 +74,9 @@ func parseRequest(stream []byte) (request, bool) {
 		}
 		name, value, isHeader := strings.Cut(string(line), ":")
 		if isHeader && isToken(name) {
-			r.header(name, strings.TrimSpace(value), &language)
+			r.header(name, strings.TrimSpace(value))
 		}
 	}
-	r.language = languageCode(language)
 	slices.SortStableFunc(r.cookies, func(a, b string) int { return strings.Compare(cookieName(a), cookieName(b)) })
 	return r, true
 }
@@ -110,7 +100,7 @@ func parseRequestLine(line []byte) (request, bool) {
 }
 
 // header keeps what a header says to the method.
-func (r *request) header(name, value string, language *string) {
+func (r *request) header(name, value string) {
 	switch strings.ToLower(name) {
 	case "cookie":
 		r.cookie = true
@@ -124,8 +114,8 @@ func (r *request) header(name, value string, language *string) {
 		r.referer = true
 		return
 	case "accept-language":
-		if *language == "" {
-			*language = value
+		if r.language == "" {
+			r.language = value
 		}
 	}
 	r.headers = append(r.headers, name)

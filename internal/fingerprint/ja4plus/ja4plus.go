@@ -13,3 +13,29 @@
 //
 // Where FoxIO's own implementations disagree, the Rust one is followed, and Wireshark's for TCP and DHCP.
 package ja4plus
+
+import "strconv"
+
+// appendNumber appends a number to a list as the methods write one, with hyphens between.
+func appendNumber(list []byte, number uint64) []byte {
+	if len(list) > 0 {
+		list = append(list, '-')
+	}
+	return strconv.AppendUint(list, number, 10)
+}
+
+// orNone returns a list, or what stands for one that is empty.
+func orNone(list []byte) []byte {
+	if len(list) == 0 {
+		return []byte("00")
+	}
+	return list
+}
+
+// flag returns the letter for what is there, or n.
+func flag(set bool, letter byte) byte {
+	if set {
+		return letter
+	}
+	return 'n'
+}

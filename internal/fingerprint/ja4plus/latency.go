@@ -1,7 +1,7 @@
 package ja4plus
 
 import (
-	"strconv"
+	"fmt"
 
 	"weir/internal/fingerprint"
 	"weir/internal/flow"
@@ -31,7 +31,6 @@ func complete(h flow.Handshake) bool {
 }
 
 func latency(method string, fromNs, toNs uint64, ttl uint8) fingerprint.Fingerprint {
-	text := strconv.AppendUint(nil, (toNs-fromNs)/2000, 10) // half of it, and in microseconds
-	text = strconv.AppendUint(append(text, '_'), uint64(ttl), 10)
-	return fingerprint.Fingerprint{Method: method, Value: string(text)}
+	const half, microsecond = 2, 1000
+	return fingerprint.Fingerprint{Method: method, Value: fmt.Sprintf("%d_%d", (toNs-fromNs)/half/microsecond, ttl)}
 }

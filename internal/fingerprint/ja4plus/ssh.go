@@ -46,8 +46,8 @@ var ja4ssh = regexp.MustCompile(`^c(\d{1,9})s(\d{1,9})_c(\d{1,9})s(\d{1,9})_c(\d
 
 // InterpretJA4SSH says what kind of session a JA4SSH shows: "Interactive SSH Session", "Reverse SSH Session", "SSH File
 // Transfer", "SSH File Transfer (Upload)" or "Unknown". It is empty of what is not a JA4SSH.
-func InterpretJA4SSH(fingerprint string) string {
-	parts := ja4ssh.FindStringSubmatch(fingerprint)
+func InterpretJA4SSH(value string) string {
+	parts := ja4ssh.FindStringSubmatch(value)
 	if parts == nil {
 		return ""
 	}

@@ -56,7 +56,7 @@ func TestJA4SSHOfTheOtherEnd(t *testing.T) {
 func TestInterpretJA4SSH(t *testing.T) {
 	const interactive, reverse = "Interactive SSH Session", "Reverse SSH Session"
 	const download, upload, unknown = "SSH File Transfer", "SSH File Transfer (Upload)", "Unknown"
-	for fingerprint, want := range map[string]string{
+	for value, want := range map[string]string{
 		"c36s36_c51s80_c69s0":      interactive,
 		"c36s36_c51s80_c61s0":      interactive,
 		"c36s36_c51s80_c60s0":      unknown,
@@ -85,8 +85,8 @@ func TestInterpretJA4SSH(t *testing.T) {
 		"s36c36_s51c80_s69c0":              "",
 		"c36s36_c51s80_c69s99999999999999": "",
 	} {
-		if got := InterpretJA4SSH(fingerprint); got != want {
-			t.Errorf("%q is %q, want %q", fingerprint, got, want)
+		if got := InterpretJA4SSH(value); got != want {
+			t.Errorf("%q is %q, want %q", value, got, want)
 		}
 	}
 }

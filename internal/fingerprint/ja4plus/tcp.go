@@ -2,7 +2,7 @@ package ja4plus
 
 import (
 	"encoding/binary"
-	"strconv"
+	"fmt"
 	"time"
 
 	"weir/internal/fingerprint"
@@ -26,7 +26,7 @@ func JA4T(syn flow.Opening) fingerprint.Fingerprint {
 	if syn.TimeNs == 0 {
 		return fingerprint.Fingerprint{}
 	}
-	return fingerprint.Fingerprint{Method: "ja4t", Value: string(appendOpening(nil, syn))}
+	return fingerprint.Fingerprint{Method: "ja4t", Value: opening(syn)}
 }
 
 // JA4TS returns the fingerprint of how a TCP server answered: of its SYN-ACK as JA4T of a SYN, and, if that was sent again,
@@ -35,42 +35,32 @@ func JA4TS(h flow.Handshake) fingerprint.Fingerprint {
 	if h.SYNACK.TimeNs == 0 {
 		return fingerprint.Fingerprint{}
 	}
-	text := appendOpening(nil, h.SYNACK)
-	for i, delay := range h.Resent[:min(len(h.Resent), maxResent)] {
-		separator := byte('-')
-		if i == 0 {
-			separator = '_'
-		}
-		text = append(text, separator)
-		text = strconv.AppendInt(text, int64(delay.Round(time.Second)/time.Second), 10)
+	value := opening(h.SYNACK)
+	var delays []byte
+	for _, delay := range h.Resent[:min(len(h.Resent), maxResent)] {
+		delays = appendNumber(delays, uint64(delay.Round(time.Second)/time.Second))
 	}
-	return fingerprint.Fingerprint{Method: "ja4ts", Value: string(text)}
+	if len(delays) > 0 {
+		value += "_" + string(delays)
+	}
+	return fingerprint.Fingerprint{Method: "ja4ts", Value: value}
 }
 
-func appendOpening(text []byte, o flow.Opening) []byte {
-	text = strconv.AppendUint(text, uint64(o.Window), 10)
+func opening(o flow.Opening) string {
 	parsed := parseOptions(o.Options)
-	if len(parsed.kinds) == 0 {
-		text = append(text, "_00"...)
+	var kinds []byte
+	for _, kind := range parsed.kinds {
+		kinds = appendNumber(kinds, uint64(kind))
 	}
-	for i, kind := range parsed.kinds {
-		separator := byte('-')
-		if i == 0 {
-			separator = '_'
-		}
-		text = append(text, separator)
-		text = strconv.AppendUint(text, uint64(kind), 10)
-	}
-	text = appendPresent(text, uint64(parsed.mss))
-	return appendPresent(text, uint64(parsed.scale))
+	return fmt.Sprintf("%d_%s_%s_%s", o.Window, orNone(kinds), present(uint64(parsed.mss)), present(uint64(parsed.scale)))
 }
 
-// appendPresent appends a number as the methods write it, which do not tell 0 from absent.
-func appendPresent(text []byte, number uint64) []byte {
+// present returns a number as Wireshark's implementation writes it, which does not tell 0 from absent.
+func present(number uint64) []byte {
 	if number == 0 {
-		return append(text, "_00"...)
+		return orNone(nil)
 	}
-	return strconv.AppendUint(append(text, '_'), number, 10)
+	return appendNumber(nil, number)
 }
 
 type options struct {

@@ -86,10 +86,10 @@ func between(issuer, subject string, rest ...string) string {
 
 func TestJA4XRaw(t *testing.T) {
 	const cn, o, jurisdiction = "\x55\x04\x03", "\x55\x04\x0a", "\x2b\x06\x01\x04\x01\x82\x37\x3c\x02\x01\x03"
-	a, b := name([]string{cn}), name([]string{o})
+	a, b, both := name([]string{cn}), name([]string{o}), name([]string{cn}, []string{o})
 	alternative := extensions("\x55\x1d\x11")
 	for label, test := range map[string]struct{ certificate, raw string }{
-		"version 1":          {certificate(serial, algorithm, name([]string{cn}, []string{o}), validity, b, publicKey), "550403,55040a_55040a_"},
+		"version 1":          {certificate(serial, algorithm, both, validity, b, publicKey), "550403,55040a_55040a_"},
 		"two in a set":       {between(name([]string{cn, o}), a), "550403,55040a_550403_"},
 		"empty names":        {between(name(), name(), alternative), "__551d11"},
 		"long identifiers":   {between(name([]string{jurisdiction}), a), "2b0601040182373c020103_550403_"},
