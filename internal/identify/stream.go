@@ -17,29 +17,29 @@ type content uint8
 const (
 	nothing   content = iota // that is read
 	undecided                // too short to tell
-	tls
-	ssh
-	request  // of HTTP/1
-	response // of HTTP/1
+	tlsRecords
+	sshBanner
+	httpRequest
+	httpResponse
 )
 
 var beginnings = []struct {
 	bytes string
 	content
 }{
-	{"\x16\x03", tls},
-	{"SSH-", ssh}, // RFC 4253, section 4.2
-	{"HTTP/1.", response},
+	{"\x16\x03", tlsRecords},
+	{"SSH-", sshBanner}, // RFC 4253, section 4.2
+	{"HTTP/1.", httpResponse},
 	// RFC 9110, section 9; RFC 5789
-	{"GET ", request},
-	{"HEAD ", request},
-	{"POST ", request},
-	{"PUT ", request},
-	{"DELETE ", request},
-	{"CONNECT ", request},
-	{"OPTIONS ", request},
-	{"TRACE ", request},
-	{"PATCH ", request},
+	{"GET ", httpRequest},
+	{"HEAD ", httpRequest},
+	{"POST ", httpRequest},
+	{"PUT ", httpRequest},
+	{"DELETE ", httpRequest},
+	{"CONNECT ", httpRequest},
+	{"OPTIONS ", httpRequest},
+	{"TRACE ", httpRequest},
+	{"PATCH ", httpRequest},
 }
 
 // recognise says what begins with some bytes.
@@ -127,14 +127,14 @@ func (d *stream) keep(at uint64, data []byte) []byte {
 // read reads a part as far as it has come. When it is done with it, it says that nothing is being read.
 func (c *Conversation) read(d *stream, part []byte, timeNs uint64) ([]Found, error) {
 	switch d.reading {
-	case tls:
+	case tlsRecords:
 		return c.tls(d, part, timeNs)
-	case request:
+	case httpRequest:
 		return c.request(d, part, timeNs), nil
-	case response:
+	case httpResponse:
 		c.facts.CarriesHTTP = true
 		d.reading = nothing
-	case ssh:
+	case sshBanner:
 		c.facts.CarriesSSH = true
 		d.over = true
 	}

@@ -2,15 +2,11 @@ package ja4plus
 
 import (
 	"bytes"
-	"errors"
-	"io"
-	"os"
 	"testing"
 	"time"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
-	"github.com/gopacket/gopacket/pcapgo"
 
 	"weir/internal/fingerprint"
 	"weir/internal/flow"
@@ -20,30 +16,11 @@ import (
 // fingerprints returns what the package makes of a capture. It follows each connection in the simplest way that does.
 func fingerprints(t *testing.T, file string) testja4.Values {
 	t.Helper()
-	contents, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var source gopacket.PacketDataSource
-	var link layers.LinkType
-	if reader, err := pcapgo.NewNgReader(bytes.NewReader(contents), pcapgo.DefaultNgReaderOptions); err == nil {
-		source, link = reader, reader.LinkType()
-	} else if reader, err := pcapgo.NewReader(bytes.NewReader(contents)); err == nil {
-		source, link = reader, reader.LinkType()
-	} else {
-		t.Fatal(err)
-	}
 	seen := observer{found: testja4.Values{}, connections: map[ends]*connection{}}
-	for {
-		data, info, err := source.ReadPacketData()
-		if errors.Is(err, io.EOF) {
-			return seen.found
-		}
-		if err != nil {
-			t.Fatalf("read %s: %v", file, err)
-		}
-		seen.packet(gopacket.NewPacket(data, link, gopacket.Default), uint64(info.Timestamp.UnixNano()))
+	for packet, timeNs := range testja4.Packets(t, file) {
+		seen.packet(packet, timeNs)
 	}
+	return seen.found
 }
 
 // ends are those of a connection, sender first.
