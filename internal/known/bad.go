@@ -30,6 +30,9 @@ func parseBad(content []byte) (*table, error) {
 }
 
 func (t *table) addBad(line string) error {
+	if err := t.row(); err != nil {
+		return err
+	}
 	method, rest := cutBlank(line)
 	value, reason := cutBlank(rest)
 	if reason == "" {

@@ -3,6 +3,7 @@ package known
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -23,22 +24,23 @@ type record struct {
 }
 
 // parseJSON reads the records of ja4db.com: an array of them, or one after the other.
-func parseJSON(content []byte) (*table, error) {
+func parseJSON(content []byte, isArray bool) (*table, error) {
 	decoder := json.NewDecoder(bytes.NewReader(content))
-	isArray := bytes.TrimLeft(content, " \t\r\n")[0] == '['
-	// at names the line where the decoder has come to, from 1.
+	t := newTable()
+	// at names the record, and the line where the decoder has come to, both from 1.
 	at := func(err error) error {
-		return fmt.Errorf("line %d: %w", 1+bytes.Count(content[:decoder.InputOffset()], []byte("\n")), err)
+		line := 1 + bytes.Count(content[:decoder.InputOffset()], []byte("\n"))
+		return fmt.Errorf("record %d, by line %d: %w", t.rows, line, err)
 	}
 	if isArray {
 		if _, err := decoder.Token(); err != nil {
 			return nil, at(err)
 		}
 	}
-	t := newTable()
 	for decoder.More() {
 		var r record
 		if err := decoder.Decode(&r); err != nil {
+			t.rows++
 			return nil, at(err)
 		}
 		if err := t.addEntry(r.entry()); err != nil {
@@ -51,23 +53,21 @@ func parseJSON(content []byte) (*table, error) {
 		}
 	}
 	if _, err := decoder.Token(); err != io.EOF {
-		return nil, at(fmt.Errorf("there is something after the last record"))
+		return nil, at(errors.New("want nothing but records up to the end"))
 	}
 	return t, nil
 }
 
 func (r *record) entry() *entry {
 	e := &entry{
-		application: r.Application, library: r.Library, device: r.Device, os: r.OS,
-		values: map[string]string{
-			"ja4": r.JA4, "ja4s": r.JA4S, "ja4h": r.JA4H, "ja4x": r.JA4X, "ja4t": r.JA4T, "ja4ts": r.JA4TS,
-		},
+		names:  [4]string{r.Application, r.Library, r.Device, r.OS},
+		values: [len(methods)]string{r.JA4, r.JA4S, r.JA4H, r.JA4X, r.JA4T, r.JA4TS},
 	}
-	for _, text := range []*string{&e.application, &e.library, &e.device, &e.os} {
-		*text = strings.TrimSpace(*text)
+	for i := range e.names {
+		e.names[i] = strings.TrimSpace(e.names[i])
 	}
-	for method, value := range e.values {
-		e.values[method] = strings.TrimSpace(value)
+	for i := range e.values {
+		e.values[i] = strings.TrimSpace(e.values[i])
 	}
 	return e
 }

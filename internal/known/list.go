@@ -26,7 +26,7 @@ type List struct {
 	errors  atomic.Uint64
 	read    os.FileInfo // of the file when it was last read, whether it was valid or not
 	checked time.Time
-	told    string // the error that was told last, "" if all is well since
+	told    string // the error that Refresh met last, "" if it met none the last time
 }
 
 // NewDatabase returns the database of a file, which Load reads: CSV as FoxIO's ja4plus-mapping.csv or JSON as ja4db.com's, told
@@ -69,9 +69,9 @@ func (l *List) Refresh(now time.Time) {
 	}
 	l.checked = now
 	err := l.refresh()
-	switch {
-	case err == nil:
-	case err.Error() != l.told:
+	if err == nil {
+		l.told = ""
+	} else if err.Error() != l.told {
 		l.told = err.Error()
 		l.errors.Add(1)
 		l.log.Error("fingerprints cannot be read again, using the old ones", zap.Error(err))
@@ -90,12 +90,12 @@ func (l *List) refresh() error {
 	if err != nil {
 		return err
 	}
-	l.read, l.told = info, "" // a file that is not valid is not parsed again before it changes
+	l.read = info // a file that is not valid is not parsed again before it changes
 	t, err := l.parse(content)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", l.path, err)
 	}
-	t.shared = nil
+	t.built()
 	l.table.Store(t)
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 // What a list may hold. A file at its bounds takes some 200 MB of memory once it is read.
 const (
 	maxFileBytes = 64 << 20
-	maxEntries   = 1_000_000
+	maxEntries   = 1_000_000 // rows, and fingerprints of them
 	maxValue     = 256 // bytes of a fingerprint
 	maxName      = 256 // bytes of a name or reason
 	maxJoined    = 512 // bytes of all names of a fingerprint
@@ -31,11 +31,24 @@ type pattern struct {
 type table struct {
 	texts    map[pattern]string
 	prefixes map[string][]int // by method: the lengths of values that are beginnings, the longest first
-	shared   map[string]string
+
+	shared map[string]string // one copy of equal texts, while it is built
+	rows   int
 }
 
 func newTable() *table {
 	return &table{texts: map[pattern]string{}, prefixes: map[string][]int{}, shared: map[string]string{}}
+}
+
+// built forgets what only building needs.
+func (t *table) built() { t.shared = nil }
+
+// row counts a row.
+func (t *table) row() error {
+	if t.rows++; t.rows > maxEntries {
+		return fmt.Errorf("there are more than %d rows", maxEntries)
+	}
+	return nil
 }
 
 // add adds a text to those of a fingerprint. A value stands for every one that begins so if it ends in "*" or has fewer
