@@ -69,7 +69,7 @@ func (m *Memory) remember(hash uint64) {
 	m.recent[hash] = struct{}{}
 }
 
-// hashOf is FNV-1a of "method:value" (RFC 9923), the same on every machine.
+// hashOf is FNV-1a of "method:value", as hash/fnv has it but without an object: the same on every machine.
 func hashOf(method, value string) uint64 {
 	const basis, prime = 0xcbf29ce484222325, 0x100000001b3
 	hash := uint64(basis)
