@@ -48,7 +48,9 @@ func newList(path string, parse func([]byte) (*table, error), log *zap.Logger) *
 // are of a JA4 together with the JA4S that the server answered with, which go before those of the JA4 alone: ja4s is that
 // answer, or "" if it is not known or the method is another. Several texts of a fingerprint have " or " between them.
 // Lookup does not allocate.
-func (l *List) Lookup(method, value, ja4s string) string { return l.table.Load().lookup(method, value, ja4s) }
+func (l *List) Lookup(method, value, ja4s string) string {
+	return l.table.Load().lookup(method, value, ja4s)
+}
 
 // Errors returns how many times the file was found to be not readable or not valid; as long as it stays so, that is once.
 func (l *List) Errors() uint64 { return l.errors.Load() }

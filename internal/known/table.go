@@ -12,9 +12,9 @@ import (
 const (
 	maxFileBytes = 64 << 20
 	maxEntries   = 1_000_000 // rows, and fingerprints of them
-	maxValue     = 256 // bytes of a fingerprint
-	maxName      = 256 // bytes of a name or reason
-	maxJoined    = 512 // bytes of all names of a fingerprint
+	maxValue     = 256       // bytes of a fingerprint
+	maxName      = 256       // bytes of a name or reason
+	maxJoined    = 512       // bytes of all names of a fingerprint
 )
 
 // partsOf is how many parts, with "_" between them, a whole fingerprint of a method has.
@@ -59,12 +59,12 @@ func (t *table) add(method, value, ja4s, text string) error {
 			return err
 		}
 	}
+	if value == "" || value == "*" {
+		return fmt.Errorf("%q is no fingerprint", value)
+	}
 	beginning, isPrefix := strings.CutSuffix(value, "*")
 	if !isPrefix && strings.Count(value, "_")+1 < partsOf[method] {
 		beginning, isPrefix = value+"_", true
-	}
-	if beginning == "" {
-		return fmt.Errorf("%q is no fingerprint", value)
 	}
 	if isPrefix {
 		t.addPrefix(method, len(beginning))
