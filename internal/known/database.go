@@ -5,9 +5,10 @@ import "bytes"
 // methods are the fingerprints of a database that weir makes too.
 var methods = [...]string{"ja4", "ja4s", "ja4h", "ja4x", "ja4t", "ja4ts"}
 
+// Where those are in methods that are looked up together.
 const (
-	ja4  = 0 // in methods
-	ja4s = 1
+	indexJA4  = 0
+	indexJA4S = 1
 )
 
 // entry is a row or a record of a database: who it is, and by what it is recognised.
@@ -48,19 +49,15 @@ func (t *table) addEntry(e *entry) error {
 	if err := checkText(name); err != nil {
 		return err
 	}
-	answer := ""
-	if e.values[ja4] != "" {
-		answer, e.values[ja4s] = e.values[ja4s], ""
-	}
 	for i, method := range methods {
-		if e.values[i] == "" {
+		value, answer := e.values[i], ""
+		switch {
+		case value == "", i == indexJA4S && e.values[indexJA4] != "":
 			continue
+		case i == indexJA4:
+			answer = e.values[indexJA4S]
 		}
-		with := ""
-		if i == ja4 {
-			with = answer
-		}
-		if err := t.add(method, e.values[i], with, name); err != nil {
+		if err := t.add(method, value, answer, name); err != nil {
 			return err
 		}
 	}

@@ -31,7 +31,8 @@ SoftEther,,,,,,,d55f458d5a6c_d55f458d5a6c_0fc8c171b6ae,,,
 `
 
 const jsonDatabase = `[
- {"application": "Chromium, all", "library": null, "ja4_fingerprint": "t13d1516h2_8daaf6152771_02713d6af862", "observation_count": 7},
+ {"application": "Chromium, all", "library": null, "ja4_fingerprint": "t13d1516h2_8daaf6152771_02713d6af862",
+  "observation_count": 7},
  {"application": "Edge", "ja4_fingerprint": " t13d1516h2_8daaf6152771_02713d6af862", "verified": true},
  {"application": null, "library": "GoLang", "ja4_fingerprint": "t13d190900_9dc949149365_97f8aa674fd9"},
  {"application": "Sliver Agent", "ja4_fingerprint": "t13d190900_9dc949149365_97f8aa674fd9",

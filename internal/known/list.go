@@ -110,6 +110,10 @@ func readBounded(path string, info os.FileInfo) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("read %s: it is not a regular file", path)
 	}
+	tooLarge := fmt.Errorf("read %s: it has more than %d bytes", path, maxFileBytes)
+	if info.Size() > maxFileBytes {
+		return nil, tooLarge
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -119,8 +123,8 @@ func readBounded(path string, info os.FileInfo) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(content) > maxFileBytes {
-		return nil, fmt.Errorf("read %s: it has more than %d bytes", path, maxFileBytes)
+	if len(content) > maxFileBytes { // it grew
+		return nil, tooLarge
 	}
 	return content, nil
 }

@@ -117,7 +117,8 @@ func TestRefresh(t *testing.T) {
 		step.change()
 		now = now.Add(recheckEvery)
 		l.Refresh(now)
-		if got := l.Lookup("ja4", "a_b_c", ""); got != step.want || l.Errors() != step.errors || logs.Len() != int(step.errors) {
+		got := l.Lookup("ja4", "a_b_c", "")
+		if got != step.want || l.Errors() != step.errors || logs.Len() != int(step.errors) {
 			t.Errorf("step %d: got %q, %d errors, %d told, want %q, %d", i, got, l.Errors(), logs.Len(), step.want, step.errors)
 		}
 	}

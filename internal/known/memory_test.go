@@ -29,7 +29,12 @@ func TestSee(t *testing.T) {
 		method, value string
 		want          bool
 	}{
-		{"ja4", "a", true}, {"ja4", "a", false}, {"ja4", "b", true}, {"ja4s", "a", true}, {"ja4", "a", false}, {"ja4s", "a", false},
+		{"ja4", "a", true},
+		{"ja4", "a", false},
+		{"ja4", "b", true},
+		{"ja4s", "a", true},
+		{"ja4", "a", false},
+		{"ja4s", "a", false},
 	} {
 		if got := m.See(tc.method, tc.value, start); got != tc.want {
 			t.Errorf("step %d: See(%s, %s) = %t, want %t", i, tc.method, tc.value, got, tc.want)
@@ -82,8 +87,10 @@ func TestMemoryForgetsWhatWasNotSeenForLongest(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range []*Memory{m, newMemory(t, path, 0, start)} {
-		if m.See("ja4", "0", start) || m.See("ja4", fmt.Sprint(total-1), start) || m.See("ja4", fmt.Sprint(total-maxRecent), start) {
-			t.Error("what was seen lately is new")
+		for _, value := range []int{0, total - 1, total - maxRecent} {
+			if m.See("ja4", fmt.Sprint(value), start) {
+				t.Errorf("%d, which was seen lately, is new", value)
+			}
 		}
 		if !m.See("ja4", "1", start) {
 			t.Error("what was seen long ago is known")

@@ -8,13 +8,15 @@ import (
 
 // Facts is what the rules of anomalies need to know besides the Connection.
 type Facts struct {
-	ClientHello bool   // a TLS ClientHello was seen, over TCP or in QUIC
-	ServerHello bool   // a TLS ServerHello was seen
-	HTTP        bool   // a request head of HTTP/1 was seen, not encrypted
-	SSH         bool   // SSH was seen
-	BadReason   string // why a fingerprint is on the list of bad ones
-	UsualMSS    uint16 // of the network and the connection's IP version; 0 if that is not known
-	Ended       bool   // the connection is over, and what the server sent was looked at
+	ClientHello bool // a TLS ClientHello was seen, over TCP or in QUIC
+	ServerHello bool // a TLS ServerHello was seen
+	HTTP        bool // a request head of HTTP/1 was seen, not encrypted
+	SSH         bool // SSH was seen
+	Ended       bool // the connection is over, and what the server sent was looked at
+
+	BadReason      string // why a fingerprint is on the list of bad ones; "" if that is not known
+	NewFingerprint string // the one that was first seen here, with its method; "" if that is not known
+	UsualMSS       uint16 // of the network and the connection's IP version, in bytes; 0 if that is not known
 }
 
 // rule is an anomaly. describe returns "" if the connection does not have it.
@@ -64,21 +66,21 @@ func knownBad(c *Connection, f *Facts) string {
 	if !c.IsKnownBad {
 		return ""
 	}
-	if f.BadReason == "" {
-		return "known-bad fingerprint"
-	}
-	return "known-bad fingerprint: " + quote(f.BadReason)
+	return detailed("known-bad fingerprint", f.BadReason)
 }
 
-func firstSeen(c *Connection, _ *Facts) string {
+func firstSeen(c *Connection, f *Facts) string {
 	if !c.IsNew {
 		return ""
 	}
-	fpType, value := c.PrimaryFingerprint()
-	if fpType == "" {
-		return "fingerprint first seen on this network"
+	return detailed("fingerprint first seen on this network", f.NewFingerprint)
+}
+
+func detailed(description, detail string) string {
+	if detail == "" {
+		return description
 	}
-	return fmt.Sprintf("fingerprint first seen on this network: %s %s", fpType, quote(value))
+	return description + ": " + quote(detail)
 }
 
 // stableTypes have one value for the whole of a connection. The others do not: JA4S has a second one after a
@@ -89,7 +91,8 @@ func fingerprintChanged(c *Connection, _ *Facts) string {
 	for _, fpType := range stableTypes {
 		if n := len(c.Fingerprints[fpType]); n > 1 {
 			last := c.Fingerprints[fpType][n-2:]
-			return fmt.Sprintf("%s changed within the connection: %s, then %s", fpType, quote(last[0].Value), quote(last[1].Value))
+			before, after := quote(last[0].Value), quote(last[1].Value)
+			return fmt.Sprintf("%s changed within the connection: %s, then %s", fpType, before, after)
 		}
 	}
 	return ""

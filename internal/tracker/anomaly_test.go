@@ -2,6 +2,8 @@ package tracker_test
 
 import (
 	"fmt"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -73,22 +75,20 @@ func portCases() []anomalyCase {
 
 // fingerprintCases are those of what is known of fingerprints.
 func fingerprintCases() []anomalyCase {
-	const changed = "fingerprint_changed"
+	const changed, aThenB = "fingerprint_changed", " changed within the connection: a, then b"
 	bad := func(c *tracker.Connection) { c.IsKnownBad = true }
 	isNew := func(c *tracker.Connection) { c.IsNew = true }
-	newHello := func(c *tracker.Connection) {
-		isNew(c)
-		fingerprints("ja4", "t13d1516h2_a_b")(c)
-	}
+	newHello := tracker.Facts{NewFingerprint: "ja4 t13d1516h2_a_b"}
 	return []anomalyCase{
 		{"known bad", 443, bad, tracker.Facts{BadReason: "Sliver"}, "known_bad", "known-bad fingerprint: Sliver"},
 		{"known bad, nobody says why", 443, bad, tracker.Facts{}, "known_bad", "known-bad fingerprint"},
 		{"a reason without a finding", 443, nothing, tracker.Facts{BadReason: "Sliver"}, "", ""},
+		{"a fingerprint that is not new", 443, nothing, newHello, "", ""},
 		{"new", 443, isNew, tracker.Facts{}, "first_seen", "fingerprint first seen on this network"},
-		{"new hello", 443, newHello, tracker.Facts{}, "first_seen", "fingerprint first seen on this network: ja4 t13d1516h2_a_b"},
+		{"new hello", 443, isNew, newHello, "first_seen", "fingerprint first seen on this network: ja4 t13d1516h2_a_b"},
 		{"one hello", 443, fingerprints("ja4", "a", "a"), tracker.Facts{}, "", ""},
-		{"two hellos", 443, fingerprints("ja4", "a", "b"), tracker.Facts{}, changed, "ja4 changed within the connection: a, then b"},
-		{"two SYNs", 443, fingerprints("ja4t", "a", "b"), tracker.Facts{}, changed, "ja4t changed within the connection: a, then b"},
+		{"two hellos", 443, fingerprints("ja4", "a", "b"), tracker.Facts{}, changed, "ja4" + aThenB},
+		{"two SYNs", 443, fingerprints("ja4t", "a", "b"), tracker.Facts{}, changed, "ja4t" + aThenB},
 		{"two requests", 80, fingerprints("ja4h", "a", "b"), tracker.Facts{}, "", ""},
 		{"an answer after a retry", 443, fingerprints("ja4s", "a", "b"), tracker.Facts{}, "", ""},
 	}
@@ -141,13 +141,27 @@ func TestEvaluate(t *testing.T) {
 	}
 }
 
+func TestRulesAreInTheDocumentation(t *testing.T) {
+	page, err := os.ReadFile("../../docs/known-fingerprints.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var named []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|").FindAllStringSubmatch(string(page), -1) {
+		named = append(named, row[1])
+	}
+	if !slices.Equal(named, tracker.Rules()) {
+		t.Errorf("the table has %q, want %q", named, tracker.Rules())
+	}
+}
+
 // TestDescriptionsAreSafe lets texts from outside try to break a line of a log, or to fill it.
 func TestDescriptionsAreSafe(t *testing.T) {
 	hostile := "\x1b[2J\n\u202e\xff\"" + strings.Repeat("x", 10_000)
 	c := newConnection()
 	c.IsKnownBad, c.IsNew = true, true
 	fingerprints("ja4", "a", hostile)(c)
-	c.Evaluate(&tracker.Facts{BadReason: hostile})
+	c.Evaluate(&tracker.Facts{BadReason: hostile, NewFingerprint: hostile})
 	if len(c.Anomalies) != 3 {
 		t.Fatalf("found %q, want three", c.Anomalies)
 	}

@@ -54,7 +54,10 @@ func BenchmarkNewConnection(b *testing.B) {
 // BenchmarkAddFingerprint adds to a history that is full.
 func BenchmarkAddFingerprint(b *testing.B) {
 	c := newConnection()
-	values := []string{"ge11nn05enus_9ed1ff1f7b03_cd8dafe26982_000000000000", "ge11nn05enus_9ed1ff1f7b03_cd8dafe26982_111111111111"}
+	values := []string{
+		"ge11nn05enus_9ed1ff1f7b03_cd8dafe26982_000000000000",
+		"ge11nn05enus_9ed1ff1f7b03_cd8dafe26982_111111111111",
+	}
 	for i := range 1000 {
 		c.AddFingerprint("ja4h", values[i%2], start, 1)
 	}

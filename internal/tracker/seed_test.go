@@ -106,7 +106,8 @@ func seedMakeKeyMerges(t *testing.T) {
 func seedNewConnection(t *testing.T) {
 	c := newConnection()
 	if !c.FirstSeen.Equal(start) || !c.LastSeen.Equal(start) || c.PacketCount != 0 || c.ByteCount != 0 {
-		t.Errorf("got %v, %v, %d packets, %d bytes, want %v twice and none", c.FirstSeen, c.LastSeen, c.PacketCount, c.ByteCount, start)
+		t.Errorf("seen from %v to %v, %d packets, %d bytes, want %v and none",
+			c.FirstSeen, c.LastSeen, c.PacketCount, c.ByteCount, start)
 	}
 	if c.SrcIP != client || c.SrcPort != clientPort || c.DstIP != server || c.DstPort != serverPort || c.Protocol != "tcp" {
 		t.Errorf("got %s:%d to %s:%d by %s", c.SrcIP, c.SrcPort, c.DstIP, c.DstPort, c.Protocol)
@@ -233,7 +234,9 @@ func seedPrimary(t *testing.T) {
 		t.Errorf("got %s %s of no fingerprints", fpType, value)
 	}
 	// Each goes before those that were added earlier.
-	for _, fpType := range []string{"other", "another", "ja4ls", "ja4l", "ja4ts", "ja4t", "ja4d6", "ja4d", "ja4s", "ja4x", "ja4ssh", "ja4h", "ja4"} {
+	for _, fpType := range []string{
+		"other", "another", "ja4ls", "ja4l", "ja4ts", "ja4t", "ja4d6", "ja4d", "ja4s", "ja4x", "ja4ssh", "ja4h", "ja4",
+	} {
 		c.AddFingerprint(fpType, "old", start, 1)
 		c.AddFingerprint(fpType, "value of "+fpType, start, 2)
 		if got, value := c.PrimaryFingerprint(); got != fpType || value != "value of "+fpType {
@@ -307,7 +310,8 @@ func seedGet(t *testing.T) {
 		t.Error("the connection is not found by its key")
 	}
 	for _, key := range []string{
-		"", "-", "--", "a-b-tcp", "10.0.0.1:1-10.0.0.2:2-tcp", c.ID + "@", c.ID + "@1", c.ID + "@1.2.3", c.ID + "@65536.0", c.ID + "-",
+		"", "-", "--", "a-b-tcp", "10.0.0.1:1-10.0.0.2:2-tcp", c.ID + "-",
+		c.ID + "@", c.ID + "@1", c.ID + "@1.2.3", c.ID + "@65536.0", c.ID + "@0.256",
 		strings.Replace(c.ID, "tcp", "udp", 1), strings.Replace(c.ID, "tcp", "quic", 1),
 	} {
 		if got := tr.Get(key); got != nil {
@@ -357,7 +361,8 @@ func seedSnapshot(t *testing.T) {
 	c.RawFPs["ja4"][0].Value = "b"
 	c.Anomalies[0] = "b"
 	c.AddFingerprint("ja4s", "c", start, 1)
-	if s.LatestFingerprint("ja4") != "a" || s.RawFPs["ja4"][0].Value != "raw" || s.Anomalies[0] == "b" || len(s.Fingerprints) != 1 {
+	if s.LatestFingerprint("ja4") != "a" || s.RawFPs["ja4"][0].Value != "raw" ||
+		s.Anomalies[0] == "b" || len(s.Fingerprints) != 1 {
 		t.Errorf("the snapshot changed with the connection: %+v", s)
 	}
 }
@@ -396,7 +401,8 @@ func seedMSS(t *testing.T) {
 
 func seedKnowledge(t *testing.T) {
 	c := newConnection()
-	if c.IdentifiedApp != "" || c.IsKnownBad || c.IsNew || c.MSSValue != 0 || c.TunnelIndicator != "" || c.SSHSessionType != "" || c.Anomalies != nil {
+	if c.IdentifiedApp != "" || c.IsKnownBad || c.IsNew || c.MSSValue != 0 || c.TunnelIndicator != "" ||
+		c.SSHSessionType != "" || c.Anomalies != nil {
 		t.Errorf("a new connection knows something: %+v", c)
 	}
 	c.IdentifiedApp, c.IsKnownBad, c.IsNew, c.SSHSessionType = "curl", true, true, "Reverse SSH Session"
