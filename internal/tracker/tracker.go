@@ -28,7 +28,8 @@ const leastExcess = 1024
 // maximum or 1,024 more, whichever is larger; from there on each new connection evicts the least recently used one at
 // once, so that a flood of connections finds its bound.
 type Tracker struct {
-	// OnEvict, if it is not nil, is called once with every connection that leaves the table, after it has left.
+	// OnEvict, if it is not nil, is called once with every connection that leaves the table, after it has left. It may
+	// use the Tracker.
 	OnEvict func(conn *Connection)
 
 	entries map[key]*list.Element // of *entry
@@ -95,11 +96,11 @@ func (t *Tracker) entry(k key, source uint8, ts time.Time) *entry {
 		t.lru.MoveToBack(element)
 		return element.Value.(*entry)
 	}
-	if len(t.entries) >= t.max+max(t.max, leastExcess) {
-		t.evict([]*Connection{t.remove(t.lru.Front())})
-	}
 	e := newEntry(k, source, ts)
 	t.entries[k] = t.lru.PushBack(e)
+	if len(t.entries) > t.max+max(t.max, leastExcess) {
+		t.evict([]*Connection{t.remove(t.lru.Front())})
+	}
 	return e
 }
 
@@ -223,7 +224,7 @@ func (t *Tracker) remove(element *list.Element) *Connection {
 	return &e.Connection
 }
 
-// evict tells of connections that have left the table, so that OnEvict may use it.
+// evict tells of connections that have left the table.
 func (t *Tracker) evict(evicted []*Connection) {
 	if t.OnEvict == nil {
 		return
