@@ -67,7 +67,7 @@ check-generate: generate ## fail if the committed generated files are not what g
 
 .PHONY: bench
 bench: ## print what a packet and a FlowEvent cost (root)
-	$(GO) test -run '^$$' -bench . -benchtime 1s -count 5 ./internal/datapath ./internal/collect ./internal/flow ./internal/deliver ./internal/capture ./internal/replay ./internal/spool
+	$(GO) test -run '^$$' -bench . -benchtime 1s -count 5 ./internal/datapath ./internal/collect ./internal/flow ./internal/deliver ./internal/capture ./internal/replay ./internal/spool ./internal/tracker ./internal/known
 
 .PHONY: image
 image: ## build the container image weir:dev, also tagged with its version (Docker with BuildKit)
