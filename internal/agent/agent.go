@@ -23,6 +23,8 @@ import (
 	"weir/internal/deliver"
 	"weir/internal/enrich"
 	"weir/internal/flow"
+	"weir/internal/identify"
+	"weir/internal/known"
 	"weir/internal/spool"
 	"weir/internal/telemetry"
 )
@@ -53,6 +55,7 @@ type Agent struct {
 	attachments *attachments
 	namespaces  *namespaces
 	collector   *collect.Collector
+	known       *known.Known
 	deliverer   *deliver.Deliverer
 	server      *telemetry.Server
 }
@@ -115,17 +118,37 @@ func (a *Agent) newDeliverer(s config.Settings, build Build, stdout io.Writer, r
 	return err
 }
 
+func (a *Agent) newKnown(s config.Settings, reg *prometheus.Registry) (err error) {
+	if a.known, err = known.New(knownConfig(s), a.log, reg); err != nil {
+		return err
+	}
+	return a.known.Load(time.Now())
+}
+
+func (a *Agent) newCollector(s config.Settings, node *enrich.Node, reg *prometheus.Registry) error {
+	cfg, err := collectConfig(s)
+	if err != nil {
+		return err
+	}
+	identifier, err := identify.New(identifyConfig(s, a.known), collect.SystemClock, reg)
+	if err != nil {
+		return err
+	}
+	a.collector, err = collect.New(cfg, a.kernel, node, identifier, collect.SystemClock, a.deliverer, reg)
+	return err
+}
+
 // load loads the kernel side and makes what works on it.
 func (a *Agent) load(s config.Settings, build Build, stdout io.Writer, reg *prometheus.Registry) error {
 	if err := a.newDeliverer(s, build, stdout, reg); err != nil {
 		return err
 	}
-	cfg, err := collectConfig(s)
-	if err != nil {
+	if err := a.newKnown(s, reg); err != nil {
 		return err
 	}
 	kernelConfig := datapathConfig(s)
 	kernelConfig.PinDir = s.PinDir
+	var err error
 	if a.kernel, err = datapath.Load(kernelConfig); err != nil {
 		return err
 	}
@@ -133,7 +156,7 @@ func (a *Agent) load(s config.Settings, build Build, stdout io.Writer, reg *prom
 		a.log.Info("going on with the flow map that another agent left", zap.String("folder", s.PinDir))
 	}
 	node := new(enrich.Node)
-	if a.collector, err = collect.New(cfg, a.kernel, node, collect.SystemClock, a.deliverer, reg); err != nil {
+	if err := a.newCollector(s, node, reg); err != nil {
 		return err
 	}
 	m, err := newMetrics(reg)
@@ -195,7 +218,7 @@ func deliverConfig(s config.Settings, build Build, stdout io.Writer) deliver.Con
 func datapathConfig(s config.Settings) datapath.Config {
 	return datapath.Config{
 		MaxFlows: s.MaxFlows, Sampling: s.Sampling, VLANZones: s.Zones == config.ZonesVLAN, Decap: s.Decap,
-		Filter: s.BPFFilter.Program,
+		Filter: s.BPFFilter.Program, Samples: samplesOf(s.Fingerprints), SampleRate: s.FingerprintRate,
 	}
 }
 
@@ -252,6 +275,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer timeout()
 	defer context.AfterFunc(stopping, abandon)()
 	server := begin(func() error { return a.server.Run(serving) })
+	knowing := begin(func() error { return a.known.Run(serving) })
 	delivery := begin(func() error { return a.deliverer.Run(delivering) })
 
 	group, working := errgroup.WithContext(ctx)
@@ -273,7 +297,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.stopping.Store(true)
 	err = errors.Join(err, a.stop(stopping, delivery))
 	stopServing()
-	return errors.Join(err, server.wait(), a.kernel.Close())
+	return errors.Join(err, server.wait(), knowing.wait(), a.kernel.Close())
 }
 
 // collect runs the collector. With a folder of pins it begins when all network namespaces are entered: flows that another

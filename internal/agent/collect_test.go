@@ -10,6 +10,7 @@ import (
 
 	"weir/internal/collect"
 	"weir/internal/flow"
+	"weir/internal/identify"
 )
 
 // idleKernel has nothing to hand over, and counts the sweeps.
@@ -27,7 +28,19 @@ func (k *idleKernel) ReadRecords(func(*flow.Record)) (int, error) { return 0, ni
 
 func (k *idleKernel) ReadClosed(func(flow.Closing)) error { return nil }
 
+func (k *idleKernel) ReadSamples(func(*flow.Sample), func(*flow.Lengths)) error { return nil }
+
 func (k *idleKernel) Ledger() (flow.Ledger, error) { return flow.Ledger{}, nil }
+
+// nobody identifies nothing.
+func nobody(t *testing.T) *identify.Identifier {
+	t.Helper()
+	i, err := identify.New(identify.Config{}, collect.SystemClock, prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
 
 // TestEnteringTakesLong: the agent is alive while it enters network namespaces, and collects meanwhile if no other process can
 // have left flows.
@@ -36,7 +49,7 @@ func TestEnteringTakesLong(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			k, start := &idleKernel{}, time.Now()
 			clock := func() (uint64, time.Time) { return uint64(time.Since(start)), time.Now() }
-			c, err := collect.New(collect.Config{}, k, nil, clock, nil, prometheus.NewRegistry())
+			c, err := collect.New(collect.Config{}, k, nil, nobody(t), clock, nil, prometheus.NewRegistry())
 			if err != nil {
 				t.Fatal(err)
 			}

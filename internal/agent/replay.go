@@ -9,10 +9,15 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
 	"weir/internal/capture"
 	"weir/internal/config"
 	"weir/internal/datapath"
+	"weir/internal/known"
 	"weir/internal/replay"
 )
 
@@ -50,11 +55,20 @@ func replayFile(ctx context.Context, s config.Settings, file string, streams Str
 	if cfg.Capture, err = capture.NewReader(in); err != nil {
 		return err
 	}
+	if cfg.Size > 0 {
+		s.MaxFlows = min(s.MaxFlows, enoughFlows(cfg.Size))
+	}
+	s.FingerprintLearn = replayLearn(s)
+	k, err := known.New(knownConfig(s), zap.NewNop(), prometheus.NewRegistry())
+	if err != nil {
+		return err
+	}
+	if err := k.Load(time.Now()); err != nil {
+		return err
+	}
+	cfg.Identify = identifyConfig(s, k)
 	kernelConfig := datapathConfig(s)
 	kernelConfig.Replay = true
-	if cfg.Size > 0 {
-		kernelConfig.MaxFlows = min(kernelConfig.MaxFlows, enoughFlows(cfg.Size))
-	}
 	kernel, err := datapath.Load(kernelConfig)
 	if err != nil {
 		return err

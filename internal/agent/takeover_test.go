@@ -104,7 +104,8 @@ func takingOver(t *testing.T, dir string, sizes ...uint32) (*Agent, *askedClock)
 			t.Error(err)
 		}
 	})
-	if a.collector, err = collect.New(collect.Config{}, kernel, nil, clock.read, a.deliverer, prometheus.NewRegistry()); err != nil {
+	a.collector, err = collect.New(collect.Config{}, kernel, nil, nobody(t), clock.read, a.deliverer, prometheus.NewRegistry())
+	if err != nil {
 		t.Fatal(err)
 	}
 	return a, clock

@@ -36,6 +36,8 @@ type Kernel interface {
 	Take([]flow.Closing) (int, error)
 	ReadRecords(func(*flow.Record)) (int, error)
 	ReadClosed(func(flow.Closing)) error
+	// ReadSamples passes on what was copied of packets, before the records of these packets are read.
+	ReadSamples(func(*flow.Sample), func(*flow.Lengths)) error
 	// Inherit passes on what the maps in a folder hold that a process of another generation left, until ctx ends.
 	Inherit(ctx context.Context, folder string, fn func(*flow.Record)) error
 	Ledger() (flow.Ledger, error)
@@ -46,6 +48,16 @@ type Host interface {
 	Local(netns uint8, addr netip.Addr) bool
 	InterfaceName(netns uint8, ifindex uint32) string
 	NamespaceName(netns uint8) string
+}
+
+// Identifier knows who is talking. Package identify has the real one.
+type Identifier interface {
+	Sample(*flow.Sample)
+	Lengths(*flow.Lengths)
+	// Describe returns what is known of a record's connection by now, nil for nothing. It is valid until the next call.
+	Describe(*flow.Record) *flow.Identity
+	// Tidy is called at each look, to forget what is too old.
+	Tidy()
 }
 
 // Sink receives the events. The kernel side may keep their records until the sink has them safe.
@@ -69,12 +81,13 @@ type Config struct {
 
 // Collector turns records into FlowEvents.
 type Collector struct {
-	cfg     Config
-	kernel  Kernel
-	host    Host
-	clock   Clock
-	sink    Sink
-	metrics *metrics
+	cfg        Config
+	kernel     Kernel
+	host       Host
+	identifier Identifier
+	clock      Clock
+	sink       Sink
+	metrics    *metrics
 
 	fins, resets lingering
 	nextSweep    uint64        // by the monotonic clock
@@ -84,8 +97,9 @@ type Collector struct {
 	sent         uint64
 	stuck        bool       // the last reading found nothing in a full ring
 	epoch        time.Time  // the wall clock's time when the monotonic clock was 0
-	next         flow.Event // the one being made, and its Reverse
+	next         flow.Event // the one being made, its Reverse and its Identity
 	reverse      flow.Counts
+	identity     *flow.Identity
 	books        flow.Audit
 	audit        atomic.Pointer[flow.Audit]
 	swept        atomic.Pointer[time.Time] // when the last whole walk of the map began
@@ -93,14 +107,14 @@ type Collector struct {
 }
 
 // New returns a Collector that passes its events to sink, one at a time.
-func New(cfg Config, kernel Kernel, host Host, clock Clock, sink Sink, reg prometheus.Registerer,
+func New(cfg Config, kernel Kernel, host Host, identifier Identifier, clock Clock, sink Sink, reg prometheus.Registerer,
 ) (*Collector, error) {
 	m, err := newMetrics(reg)
 	if err != nil {
 		return nil, err
 	}
 	c := &Collector{
-		cfg: cfg, kernel: kernel, host: host, clock: clock, sink: sink, metrics: m,
+		cfg: cfg, kernel: kernel, host: host, identifier: identifier, clock: clock, sink: sink, metrics: m,
 		fins:   lingering{linger: cfg.Limits.Linger, most: cfg.MaxFlows},
 		resets: lingering{linger: cfg.Limits.Linger / 3, most: cfg.MaxFlows},
 	}
@@ -170,8 +184,17 @@ func (c *Collector) Drain(ctx context.Context) error {
 	return c.sweep(ctx, c.kernel.SweepOut)
 }
 
+// ReadSamples makes room in the ring of samples. Who has time pass faster than the wall clock does calls it between two Looks.
+func (c *Collector) ReadSamples() error {
+	return c.kernel.ReadSamples(c.identifier.Sample, c.identifier.Lengths)
+}
+
 // Look takes the closed connections whose linger is over, and sweeps when it is time. Run does so at every Look.
 func (c *Collector) Look(ctx context.Context) error {
+	c.identifier.Tidy()
+	if err := c.ReadSamples(); err != nil {
+		return err
+	}
 	if err := c.kernel.ReadClosed(c.announced); err != nil {
 		return err
 	}
@@ -294,12 +317,15 @@ func (c *Collector) balance(before *flow.Ledger, resident flow.Resident) error {
 	return nil
 }
 
-// read makes events of the records in the ring. If the kernel side did not get on, the ring must have had some, or be full of
+// read makes events of the records in the ring, of whose packets all samples are read first. If the kernel side did not get on, the ring must have had some, or be full of
 // those that wait for the sink.
 func (c *Collector) read(gotOn bool) error {
 	mono, wall := c.clock()
 	c.epoch = wall.Add(-time.Duration(mono))
 	c.worked.Store(wall.UnixNano())
+	if err := c.ReadSamples(); err != nil {
+		return err
+	}
 	read, err := c.kernel.ReadRecords(c.record)
 	if err != nil || gotOn || read > 0 {
 		c.stuck = false

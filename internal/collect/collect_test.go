@@ -24,7 +24,9 @@ type fakeKernel struct {
 	ring     []flow.Record // read by the next ReadRecords
 	due      []flow.Record // what a sweep hands over
 	left     []flow.Record // by another process
-	room     int           // records that a sweep finds room for in the ring
+	sampled  []flow.Sample // read by the next ReadSamples
+	windows  []flow.Lengths
+	room     int // records that a sweep finds room for in the ring
 
 	taken  [][]flow.Closing // by Take
 	at     []time.Duration  // when, since start
@@ -96,6 +98,17 @@ func (k *fakeKernel) ReadClosed(fn func(flow.Closing)) error {
 	return nil
 }
 
+func (k *fakeKernel) ReadSamples(sample func(*flow.Sample), lengths func(*flow.Lengths)) error {
+	for i := range k.sampled {
+		sample(&k.sampled[i])
+	}
+	for i := range k.windows {
+		lengths(&k.windows[i])
+	}
+	k.sampled, k.windows = nil, nil
+	return nil
+}
+
 func (k *fakeKernel) Ledger() (flow.Ledger, error) { return k.ledger, nil }
 
 // fakeHost has one address and two interfaces, and another namespace with one, number 9.
@@ -114,9 +127,29 @@ func (fakeHost) InterfaceName(netns uint8, ifindex uint32) string {
 
 func (fakeHost) NamespaceName(netns uint8) string { return map[uint8]string{9: "blue"}[netns] }
 
+// fakeIdentifier knows of a connection the names of what was called for it, in order.
+type fakeIdentifier struct {
+	calls    []string
+	tidied   int
+	identity flow.Identity
+}
+
+func (i *fakeIdentifier) Sample(*flow.Sample)   { i.calls = append(i.calls, "sample") }
+func (i *fakeIdentifier) Lengths(*flow.Lengths) { i.calls = append(i.calls, "lengths") }
+func (i *fakeIdentifier) Tidy()                 { i.tidied++ }
+
+func (i *fakeIdentifier) Describe(*flow.Record) *flow.Identity {
+	if len(i.calls) == 0 {
+		return nil
+	}
+	i.identity = flow.Identity{Anomalies: i.calls}
+	return &i.identity
+}
+
 // fixture is a collector and its sink.
 type fixture struct {
-	kernel *fakeKernel
+	kernel     *fakeKernel
+	identifier *fakeIdentifier
 	*Collector
 	events []flow.Event
 	added  func() // called for each event
@@ -139,10 +172,12 @@ func (f *fixture) Seal() { f.seal() }
 func newFixture(t *testing.T, cfg Config) *fixture {
 	t.Helper()
 	cfg.MaxFlows = 4096
-	f := &fixture{kernel: &fakeKernel{start: time.Now(), room: 100}, reg: prometheus.NewRegistry()}
+	f := &fixture{
+		kernel: &fakeKernel{start: time.Now(), room: 100}, identifier: &fakeIdentifier{}, reg: prometheus.NewRegistry(),
+	}
 	f.added, f.seal = func() {}, func() {}
 	var err error
-	f.Collector, err = New(cfg, f.kernel, fakeHost{}, f.kernel.clock, f, f.reg)
+	f.Collector, err = New(cfg, f.kernel, fakeHost{}, f.identifier, f.kernel.clock, f, f.reg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ const heartbeat = 16
 
 // record makes one or two events of a record.
 func (c *Collector) record(r *flow.Record) {
+	c.identity = c.identifier.Describe(r)
 	if c.cfg.Connections {
 		c.connection(r, source(r))
 		return
@@ -69,6 +70,7 @@ func (c *Collector) event(r *flow.Record, i int) *flow.Event {
 		SamplingRate: r.SamplingRate,
 		VLAN:         r.VLAN,
 		Netns:        c.host.NamespaceName(netns),
+		Identity:     c.identity,
 	}
 	if t := r.Tunnel; t != nil {
 		c.next.TunnelKind, c.next.TunnelID = t.Kind, t.ID

@@ -2,6 +2,7 @@ package collect
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -106,6 +107,38 @@ func TestNamespace(t *testing.T) {
 	if e := got[0]; len(got) != 1 || e.Netns != "blue" || e.Interface != "veth0" || e.Direction != flow.DirectionUnknown {
 		t.Errorf("events %+v, want one of veth0 in blue, where no address is local", got)
 	}
+}
+
+// TestIdentity: what was sampled of a connection's packets is known when its record is read, and each of its events has it.
+func TestIdentity(t *testing.T) {
+	for _, connections := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFixture(t, Config{Connections: connections})
+			f.kernel.due = []flow.Record{answered(5000)}
+			f.kernel.sampled, f.kernel.windows = make([]flow.Sample, 2), make([]flow.Lengths, 1)
+			if err := f.Drain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			want := []string{"sample", "sample", "lengths"}
+			for i, e := range f.events {
+				if e.Identity == nil || !slices.Equal(e.Identity.Anomalies, want) {
+					t.Errorf("event %d has %+v, want %q", i, e.Identity, want)
+				}
+			}
+		})
+	}
+}
+
+// TestSamplesAreRead at every look, so that their ring does not fill.
+func TestSamplesAreRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Config{})
+		f.kernel.sampled = make([]flow.Sample, 1)
+		f.runFor(t, Look+Look/2)
+		if len(f.identifier.calls) != 1 || f.identifier.tidied != 1 {
+			t.Errorf("%d samples read, tidied %d times, want 1 and 1", len(f.identifier.calls), f.identifier.tidied)
+		}
+	})
 }
 
 func TestOneDirection(t *testing.T) {

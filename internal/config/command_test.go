@@ -20,30 +20,33 @@ import (
 // defaults is what design and README promise to who sets nothing.
 func defaults() Settings {
 	return Settings{
-		Interface:       Interfaces{Mode: InterfacesAuto},
-		IngressHook:     IngressAuto,
-		Sampling:        1,
-		Zones:           ZonesNone,
-		FlowShape:       ShapeFlow,
-		MaxFlows:        262144,
-		TCPIdleTimeout:  time.Minute,
-		UDPIdleTimeout:  30 * time.Second,
-		ActiveTimeout:   time.Minute,
-		CloseLinger:     time.Second,
-		EndpointURL:     Endpoint{},
-		BatchSize:       500,
-		SendInterval:    5 * time.Second,
-		BatchFormat:     FormatAuto,
-		Compression:     CompressNone,
-		QueueMaxBytes:   64 << 20,
-		SendConcurrency: 2,
-		BacklogShare:    80,
-		SpoolMaxBytes:   1 << 30,
-		SpoolSync:       SpoolSync(time.Second),
-		StopTimeout:     10 * time.Second,
-		Listen:          "127.0.0.1:9478",
-		LogLevel:        zapcore.InfoLevel,
-		LogFormat:       LogAuto,
+		Interface:        Interfaces{Mode: InterfacesAuto},
+		IngressHook:      IngressAuto,
+		Sampling:         1,
+		Zones:            ZonesNone,
+		FlowShape:        ShapeFlow,
+		MaxFlows:         262144,
+		TCPIdleTimeout:   time.Minute,
+		UDPIdleTimeout:   30 * time.Second,
+		ActiveTimeout:    time.Minute,
+		CloseLinger:      time.Second,
+		Fingerprints:     Fingerprints{flow.JA4},
+		FingerprintLearn: 24 * time.Hour,
+		FingerprintRate:  100000,
+		EndpointURL:      Endpoint{},
+		BatchSize:        500,
+		SendInterval:     5 * time.Second,
+		BatchFormat:      FormatAuto,
+		Compression:      CompressNone,
+		QueueMaxBytes:    64 << 20,
+		SendConcurrency:  2,
+		BacklogShare:     80,
+		SpoolMaxBytes:    1 << 30,
+		SpoolSync:        SpoolSync(time.Second),
+		StopTimeout:      10 * time.Second,
+		Listen:           "127.0.0.1:9478",
+		LogLevel:         zapcore.InfoLevel,
+		LogFormat:        LogAuto,
 	}
 }
 
@@ -152,6 +155,18 @@ var settingCases = []struct {
 	{"active-timeout", "24h", func(s *Settings) { s.ActiveTimeout = 24 * time.Hour }},
 	{"close-linger", "0", func(s *Settings) { s.CloseLinger = 0 }},
 	{"close-linger", "333ms", func(s *Settings) { s.CloseLinger = 333 * time.Millisecond }},
+	{"fingerprints", "NONE", func(s *Settings) { s.Fingerprints = nil }},
+	{"fingerprints", "ja4x, ja4_r,JA4", func(s *Settings) { s.Fingerprints = Fingerprints{flow.JA4, flow.JA4Raw, flow.JA4X} }},
+	{"fingerprints", "all", func(s *Settings) {
+		s.Fingerprints = Fingerprints{
+			flow.JA4, flow.JA4S, flow.JA4H, flow.JA4X, flow.JA4T, flow.JA4TS, flow.JA4L, flow.JA4LS, flow.JA4SSH, flow.JA4D, flow.JA4D6,
+		}
+	}},
+	{"fingerprint-db", "/etc/weir/ja4plus-mapping.csv", func(s *Settings) { s.FingerprintDB = "/etc/weir/ja4plus-mapping.csv" }},
+	{"bad-fingerprints", "/etc/weir/bad", func(s *Settings) { s.BadFingerprints = "/etc/weir/bad" }},
+	{"fingerprint-memory", "/var/lib/weir/seen", func(s *Settings) { s.FingerprintMemory = "/var/lib/weir/seen" }},
+	{"fingerprint-learn", "0", func(s *Settings) { s.FingerprintLearn = 0 }},
+	{"fingerprint-rate", "0", func(s *Settings) { s.FingerprintRate = 0 }},
 	{"endpoint-url", "STDOUT", func(*Settings) {}},
 	{"endpoint-url", "file:/var/log/flows", func(s *Settings) { s.EndpointURL = Endpoint{Path: "/var/log/flows"} }},
 	{"endpoint-url", "https://brain:8000/ingest?a=b", func(s *Settings) {
@@ -293,6 +308,7 @@ func TestReplay(t *testing.T) {
 	want := Settings{
 		Sampling: 1, FlowShape: ShapeConnection, MaxFlows: 262144, Zones: ZonesNone, Hostname: "node-1",
 		TCPIdleTimeout: time.Minute, UDPIdleTimeout: 30 * time.Second, ActiveTimeout: 5 * time.Second, CloseLinger: time.Second,
+		Fingerprints: Fingerprints{flow.JA4},
 	}
 	environ := []string{"AGENT_ACTIVE_TIMEOUT=5", "NODE_NAME=node-1", "AGENT_ENDPOINT_URL=http://brain/", "AGENT_BATCH_SIZE=many"}
 	for _, file := range []string{"-", "a.pcap"} {

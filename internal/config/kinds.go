@@ -37,6 +37,7 @@ func kinds() []kong.Option {
 		ofType(free("absolute paths or globs, comma-separated", parsePaths)),
 		ofType(free("stdout, file:PATH, or an http:// or https:// URL with a host", parseEndpoint)),
 		ofType(filters()),
+		ofType(fingerprints()),
 		kong.NamedMapper("path", free("a path", parsePath)),
 		kong.NamedMapper("hostname", free("a host name of at most 253 letters, digits, dots, hyphens and underscores", parseHostname)),
 		kong.NamedMapper("listen", free("HOST:PORT with a port from 0 to 65535", parseListen)),

@@ -30,6 +30,13 @@ type Settings struct {
 	ActiveTimeout  time.Duration `group:"Flows" var:"AGENT_ACTIVE_TIMEOUT" replay:"" default:"60s" min:"100ms" max:"24h" help:"A connection that goes on is reported in parts, each of about so long."`
 	CloseLinger    time.Duration `group:"Flows" var:"AGENT_CLOSE_LINGER" replay:"" default:"1s" min:"0s" max:"1m" help:"How long a closed TCP connection waits for its last packets; after a reset, a third of it."`
 
+	Fingerprints      Fingerprints  `group:"Fingerprints" var:"AGENT_FINGERPRINTS" replay:"" default:"ja4" help:"Which fingerprints events carry, with what goes along: names of servers, MSS and the like. All but ja4 and ja4_r are under FoxIO's licence, which is not for every use. all leaves out the raw forms, which end in _r; ja4h_r has cookies in plain text. None has nothing looked into, and nothing of all that in events."`
+	FingerprintDB     string        `group:"Fingerprints" name:"fingerprint-db" var:"AGENT_FINGERPRINT_DB" replay:"" type:"path" help:"File that names programs by their fingerprints: FoxIO's ja4plus-mapping.csv, or JSON as of ja4db.com. This and the next are read again when they change."`
+	BadFingerprints   string        `group:"Fingerprints" var:"AGENT_BAD_FINGERPRINTS" replay:"" type:"path" help:"File of bad fingerprints: on each line a method, a fingerprint and a reason."`
+	FingerprintMemory string        `group:"Fingerprints" var:"AGENT_FINGERPRINT_MEMORY" replay:"" type:"path" help:"File that remembers which fingerprints were seen on this network. Unset, they are remembered until weir ends. A replay reads it only, and without it knows of nothing new."`
+	FingerprintLearn  time.Duration `group:"Fingerprints" var:"AGENT_FINGERPRINT_LEARN" default:"24h" min:"0s" max:"8760h" help:"How long after that memory began no fingerprint is called new."`
+	FingerprintRate   uint32        `group:"Fingerprints" var:"AGENT_FINGERPRINT_RATE" default:"100000" min:"0" max:"10000000" help:"Pieces of packets that each CPU copies for fingerprints in a second at most, what is more being counted; 0 is no limit."`
+
 	EndpointURL   Endpoint      `group:"Delivery" var:"AGENT_ENDPOINT_URL" default:"stdout" help:"Where events go: to a Brain by HTTP POST, or one JSON object per line to standard output or a file."`
 	BatchSize     int           `group:"Delivery" var:"AGENT_BATCH_SIZE" default:"500" min:"1" max:"100000" help:"Events per batch at most."`
 	SendInterval  time.Duration `group:"Delivery" var:"AGENT_SEND_INTERVAL" default:"5s" min:"10ms" max:"1h" help:"A batch that is not full is sent after so long."`

@@ -85,6 +85,18 @@ func (q *Initials) Message(from Side) (Message, error) {
 	return ParseMessage(crypto.Bytes())
 }
 
+// Size returns about how many bytes of memory are taken.
+func (q *Initials) Size() int {
+	const keys = 2 << 10 // of both sides
+	size := keys
+	for i := range q.sides {
+		if crypto := q.sides[i].crypto; crypto != nil {
+			size += crypto.Size()
+		}
+	}
+	return size
+}
+
 func (q *Initials) addInitial(from Side, packet longPacket) error {
 	frames, err := q.open(from, packet)
 	if err != nil {

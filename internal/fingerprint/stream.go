@@ -79,3 +79,9 @@ func (s *Stream) Bytes() []byte {
 func (s *Stream) Full() bool {
 	return s.whole == s.limit
 }
+
+// Size returns how many bytes of memory are taken.
+func (s *Stream) Size() int {
+	const word = 8
+	return cap(s.bytes) + word*len(s.placed)
+}

@@ -31,6 +31,8 @@ type Event struct {
 	TunnelID           uint32
 	OuterSrc, OuterDst netip.Addr
 
+	Identity *Identity // who is talking over the connection; nil if nothing is known of that
+
 	Reverse *Counts // what Dst sent to Src, in the shape "connection"
 }
 

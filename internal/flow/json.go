@@ -10,8 +10,8 @@ import (
 )
 
 // AppendJSON appends the event to dst as one JSON object, without a newline after it: the fields that the Brain
-// declares, then weir's own. It does not allocate if dst has room; 1 KiB holds any event with a hostname of at most 64
-// bytes (HOST_NAME_MAX), as short a namespace's name, and nothing to escape.
+// declares, then weir's own. It does not allocate if dst has room; 1 KiB holds any event without an Identity, with a hostname
+// of at most 64 bytes (HOST_NAME_MAX), as short a namespace's name, and nothing to escape.
 //
 // Both times are RFC 3339 in UTC with exactly six digits of a second, cut off, not rounded (a fixed width is faster to
 // write than a trimmed one, and sorts as text); their years must lie in 0 to 9999. flow_duration is the difference of
@@ -110,6 +110,9 @@ func (e *Event) appendOwnFields(dst []byte) []byte {
 	if e.Netns != "" {
 		dst = append(dst, `,"netns":`...)
 		dst = appendString(dst, e.Netns)
+	}
+	if e.Identity != nil {
+		dst = e.Identity.appendJSON(dst)
 	}
 	return dst
 }

@@ -40,6 +40,29 @@ func (c *Conversation) Facts() Facts {
 	return c.facts
 }
 
+// Held returns how many bytes of memory wait for more.
+func (c *Conversation) Held() (size int) {
+	for i := range c.streams {
+		if pieces := c.streams[i].pieces; pieces != nil {
+			size += pieces.Size()
+		}
+	}
+	if c.quic.initials != nil {
+		size += c.quic.initials.Size()
+	}
+	return size
+}
+
+// GiveUp lets go of what waits for more. What is known stays.
+func (c *Conversation) GiveUp() {
+	for i := range c.streams {
+		if d := &c.streams[i]; d.pieces != nil {
+			d.over, d.pieces = true, nil
+		}
+	}
+	c.quic.initials = nil
+}
+
 // Sample takes a sample of either end, and returns the fingerprints that it completes, in order. An error tells what of the sample
 // does not parse; it may come beside fingerprints, and what comes later is read all the same.
 func (c *Conversation) Sample(s *flow.Sample) ([]Found, error) {

@@ -1,5 +1,3 @@
-// Package known holds what is known of fingerprints from elsewhere and from before: a database of the programs that they
-// are of, a list of bad ones, and which ones were seen on this network already.
 package known
 
 import (
@@ -51,6 +49,9 @@ func newList(path string, parse func([]byte) (*table, error), log *zap.Logger) *
 func (l *List) Lookup(method, value, ja4s string) string {
 	return l.table.Load().lookup(method, value, ja4s)
 }
+
+// Len returns how many fingerprints are on the list. It may be called by any goroutine.
+func (l *List) Len() int { return len(l.table.Load().texts) }
 
 // Errors returns how many times the file was found to be not readable or not valid; as long as it stays so, that is once.
 func (l *List) Errors() uint64 { return l.errors.Load() }

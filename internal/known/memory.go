@@ -23,7 +23,7 @@ const (
 //
 // To a memory that begins everything is new. So nothing is as long as it learns, counted from when it, or its file, began.
 //
-// See may be called by any goroutine, the others by one at a time: they wait for the disk.
+// See, Len and Errors may be called by any goroutine, the others by one at a time: they wait for the disk.
 type Memory struct {
 	path  string
 	learn time.Duration
@@ -79,6 +79,13 @@ func hashOf(method, value string) uint64 {
 		}
 	}
 	return hash
+}
+
+// Len returns how many fingerprints are remembered. Those that were seen again since they became the past count twice.
+func (m *Memory) Len() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.recent) + len(m.past)
 }
 
 // Errors returns how many times the file was found damaged or could not be written.

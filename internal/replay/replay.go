@@ -18,6 +18,7 @@ import (
 	"weir/internal/collect"
 	"weir/internal/datapath"
 	"weir/internal/flow"
+	"weir/internal/identify"
 )
 
 // stepBack is how much earlier than the latest a packet may be. One that is earlier still is of another clock or, if the next
@@ -32,6 +33,7 @@ type Config struct {
 	Events   io.Writer // gets a line for each event
 	Progress io.Writer // a terminal, or nil
 	Collect  collect.Config
+	Identify identify.Config
 }
 
 // Replay is one run over one capture.
@@ -53,8 +55,12 @@ type Replay struct {
 // New returns a Replay by a kernel side that was loaded for one, and has counted nothing yet.
 func New(cfg Config, kernel *datapath.Datapath) (*Replay, error) {
 	r := &Replay{cfg: cfg, kernel: kernel, packets: ahead{reader: cfg.Capture}, events: bufio.NewWriterSize(cfg.Events, 1<<16)}
-	var err error
-	r.collector, err = collect.New(cfg.Collect, kernel, r, r.clock, r, prometheus.NewRegistry())
+	reg := prometheus.NewRegistry()
+	identifier, err := identify.New(cfg.Identify, r.clock, reg)
+	if err != nil {
+		return nil, err
+	}
+	r.collector, err = collect.New(cfg.Collect, kernel, r, identifier, r.clock, r, reg)
 	return r, err
 }
 
@@ -120,9 +126,12 @@ func (r *Replay) count(ctx context.Context, packet *capture.Packet) error {
 	}
 	r.nextLookNs = min(r.nextLookNs, at+uint64(collect.Look))
 	r.counted++
-	return r.kernel.Replay(&datapath.Frame{
+	if err := r.kernel.Replay(&datapath.Frame{
 		Data: packet.Frame, Length: packet.Length, AtNs: at, Interface: packet.Interface,
-	})
+	}); err != nil {
+		return err
+	}
+	return r.collector.ReadSamples() // any number of packets may come before the next look
 }
 
 // begin sets the clock, back perhaps: what was counted before is of another time.

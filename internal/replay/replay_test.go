@@ -236,6 +236,14 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// nobody identifies nothing.
+type nobody struct{}
+
+func (nobody) Sample(*flow.Sample)                  {}
+func (nobody) Lengths(*flow.Lengths)                {}
+func (nobody) Describe(*flow.Record) *flow.Identity { return nil }
+func (nobody) Tidy()                                {}
+
 // counting is a kernel side that counts how often its map is walked.
 type counting struct {
 	*datapath.Datapath
@@ -272,7 +280,7 @@ func TestWalks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newReplay(t, testnet.Pcap(t, row.frames...), io.Discard)
 			kernel := &counting{Datapath: r.kernel}
-			collector, err := collect.New(r.cfg.Collect, kernel, r, r.clock, r, prometheus.NewRegistry())
+			collector, err := collect.New(r.cfg.Collect, kernel, r, nobody{}, r.clock, r, prometheus.NewRegistry())
 			if err != nil {
 				t.Fatal(err)
 			}

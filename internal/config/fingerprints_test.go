@@ -1,0 +1,11 @@
+package config
+
+import "testing"
+
+func TestBadFingerprints(t *testing.T) {
+	for _, text := range []string{"", ",", "ja4,", "ja4,ja4", "ja4 ja4s", "ja5", "all,ja4", "ja4,none", "ja4t_r", "unknown"} {
+		if got, ok := parseFingerprints(text); ok {
+			t.Errorf("%q: %v, want none", text, got)
+		}
+	}
+}

@@ -1,0 +1,59 @@
+package identify
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"weir/internal/flow"
+	"weir/internal/tracker"
+)
+
+// naming are the methods that a program's name is looked up by: those that tell most of it come last.
+var naming = []flow.Method{flow.JA4TS, flow.JA4T, flow.JA4S, flow.JA4X, flow.JA4H, flow.JA4}
+
+// judge looks up what is known of a fingerprint, and of a JA4 once more when the answer to it is known.
+func (i *Identifier) judge(c *tracker.Connection, t *talk, method flow.Method, value string, at time.Time) {
+	switch method {
+	case flow.JA4:
+		i.lookUp(c, t, method, value, c.LatestFingerprint("ja4s"))
+	case flow.JA4S:
+		i.lookUp(c, t, method, value, "")
+		if ja4 := c.LatestFingerprint("ja4"); ja4 != "" {
+			i.lookUp(c, t, flow.JA4, ja4, value)
+		}
+	default:
+		i.lookUp(c, t, method, value, "")
+	}
+	if kept, ok := memorable(method, value); ok && i.cfg.Known.See(method.String(), kept, at) && !c.IsNew {
+		c.IsNew, t.news = true, method.String()+" "+value
+	}
+}
+
+func (i *Identifier) lookUp(c *tracker.Connection, t *talk, method flow.Method, value, ja4s string) {
+	name := method.String()
+	if rank := 1 + slices.Index(naming, method); rank >= max(t.appRank, 1) {
+		if app := i.cfg.Known.Database.Lookup(name, value, ja4s); app != "" {
+			c.IdentifiedApp, t.appRank = app, rank
+		}
+	}
+	if c.IsKnownBad {
+		return
+	}
+	if reason := i.cfg.Known.Bad.Lookup(name, value, ja4s); reason != "" {
+		c.IsKnownBad, t.bad = true, reason
+	}
+}
+
+// memorable returns what is remembered of a fingerprint to know one that is new, or false if it tells of a path or a session and
+// not of a program. Of JA4H that is how the request is made, without the cookies, of which every user has others.
+func memorable(method flow.Method, value string) (string, bool) {
+	switch method {
+	case flow.JA4L, flow.JA4LS, flow.JA4SSH:
+		return "", false
+	case flow.JA4H:
+		parts := strings.SplitN(value, "_", 3)
+		return strings.Join(parts[:min(len(parts), 2)], "_"), true
+	}
+	return value, true
+}

@@ -1,0 +1,87 @@
+package identify
+
+import (
+	"container/list"
+	"slices"
+	"time"
+
+	"weir/internal/flow"
+	"weir/internal/tracker"
+)
+
+// mostTold is how many fingerprints of a method an event has, the latest ones.
+const mostTold = 32
+
+// talk is what is kept of a connection beside what the tracker has of it.
+type talk struct {
+	Conversation
+	held    int           // bytes of memory, as it was last looked at
+	holding *list.Element // in Identifier.holding; nil if held is 0
+
+	values  []values
+	appRank int // of the method that the program was named by; 0 if it has no name
+	bad     string
+	news    string
+	rtt     time.Duration
+	sent    [2]flow.Counter // by end, in the records until now
+	client  uint8           // end that sent a ClientHello
+	v6      bool
+}
+
+// values are the fingerprints of a method that the next event tells of: those that came since the last one or, if none did, the
+// same again.
+type values struct {
+	method flow.Method
+	told   bool
+	list   []string
+}
+
+// add notes a fingerprint.
+func (t *talk) add(m flow.Method, value string) {
+	i := slices.IndexFunc(t.values, func(v values) bool { return v.method == m })
+	if i < 0 {
+		i = len(t.values)
+		t.values = append(t.values, values{method: m})
+	}
+	v := &t.values[i]
+	if v.told {
+		v.told, v.list = false, nil
+	}
+	switch {
+	case value == "" || slices.Contains(v.list, value):
+		return
+	case len(v.list) == mostTold:
+		v.list = slices.Delete(v.list, 0, 1)
+	}
+	v.list = append(v.list, value)
+}
+
+// tell fills in what an event says.
+func (t *talk) tell(to *flow.Identity, c *tracker.Connection) {
+	*to = flow.Identity{
+		ServerName: t.facts.ServerName, ALPN: t.facts.ALPN, TLSVersion: t.facts.TLSVersion,
+		App: c.IdentifiedApp, KnownBad: c.IsKnownBad, New: c.IsNew,
+		MSS: uint16(c.MSSValue), Tunnel: c.TunnelIndicator, SSHSession: c.SSHSessionType,
+		HandshakeRTT: t.rtt, Anomalies: c.Anomalies,
+	}
+	for i := range t.values {
+		v := &t.values[i]
+		v.told = true
+		to.Fingerprints[v.method] = v.list
+	}
+}
+
+// unanswered says whether the connection, which is over, had too little from the server for a ServerHello: one that is not known
+// may not have been sampled.
+func (t *talk) unanswered() bool {
+	const (
+		headersIPv4, headersIPv6 = 14 + 20 + 32, 14 + 40 + 32 // Ethernet, IP, and TCP with timestamps
+		leastHello               = 5 + 4 + 38                 // record, message, and what every ServerHello has
+	)
+	server := &t.sent[1-t.client]
+	headers := uint64(headersIPv4)
+	if t.v6 {
+		headers = headersIPv6
+	}
+	return server.Packets > 0 && server.Bytes < server.Packets*headers+leastHello
+}
