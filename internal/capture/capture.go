@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// FrameBytes is how much of a packet is kept: twice what the kernel side looks at. The rest is passed over.
-const FrameBytes = 512
+// FrameBytes is how much of a packet is kept, about what the kernel takes in a test run. The rest is passed over.
+const FrameBytes = 3000 - ethernetHeader
 
 // MaxNs is the latest time that a packet can have: in the year 2116.
 const MaxNs = 1<<62 - 1

@@ -136,9 +136,9 @@ func (i *Identity) appendJSON(dst []byte) []byte {
 	}
 	dst = appendMember(dst, `,"tunnel":`, i.Tunnel)
 	dst = appendMember(dst, `,"ssh_session":`, i.SSHSession)
-	if i.HandshakeRTT > 0 {
+	if micros := i.HandshakeRTT.Microseconds(); micros > 0 {
 		dst = append(dst, `,"handshake_rtt":`...)
-		dst = appendFloat(dst, float64(i.HandshakeRTT.Microseconds())/1e6)
+		dst = appendFloat(dst, float64(micros)/1e6)
 	}
 	return appendStrings(dst, `,"anomalies":`, i.Anomalies)
 }

@@ -53,6 +53,8 @@ type wireEvent struct {
 	OuterDstIP      string  `json:"outer_dst_ip,omitempty"`
 	Netns           string  `json:"netns,omitempty"`
 
+	wireIdentity
+
 	ReversePacketCount *uint64 `json:"reverse_packet_count,omitempty"`
 	ReverseByteCount   *uint64 `json:"reverse_byte_count,omitempty"`
 	ReverseTCPFlags    *uint16 `json:"reverse_tcp_flags,omitempty"`
@@ -98,6 +100,9 @@ func newWireEvent(e *Event) wireEvent {
 	if e.TunnelKind != TunnelNone {
 		w.Encapsulation, w.EncapsulationID = e.TunnelKind.String(), &e.TunnelID
 		w.OuterSrcIP, w.OuterDstIP = e.OuterSrc.Unmap().String(), e.OuterDst.Unmap().String()
+	}
+	if e.Identity != nil {
+		w.wireIdentity = newWireIdentity(e.Identity)
 	}
 	if r := e.Reverse; r != nil {
 		w.ReversePacketCount, w.ReverseByteCount, w.ReverseTCPFlags = &r.Packets, &r.Bytes, &r.TCPFlags
@@ -195,6 +200,12 @@ var appendJSONCases = []struct {
 			e.OuterSrc, e.OuterDst = netip.MustParseAddr("::ffff:192.0.2.1"), netip.MustParseAddr("2001:db8::1")
 		},
 		tcpJSON + `,"encapsulation":"geneve","encapsulation_id":16777215,"outer_src_ip":"192.0.2.1","outer_dst_ip":"2001:db8::1"}`,
+	},
+	{
+		"whose connection nothing is known of",
+		tcpEvent(),
+		func(e *Event) { e.Identity = &Identity{} },
+		tcpJSON + "}",
 	},
 	{
 		"opened by the destination",
@@ -356,7 +367,8 @@ func TestAppendJSONDoesNotAllocate(t *testing.T) {
 	e := icmpv6Event()
 	e.Reverse = &Counts{Packets: 3, Bytes: 1000}
 	e.Hostname = "quote\" and \xff"
-	buf := make([]byte, 0, 1024)
+	e.Identity = fullIdentity()
+	buf := make([]byte, 0, 2048)
 	if n := testing.AllocsPerRun(100, func() { buf = e.AppendJSON(buf[:0]) }); n != 0 {
 		t.Errorf("AppendJSON allocates %v times, want 0", n)
 	}
@@ -399,6 +411,12 @@ func FuzzAppendJSON(f *testing.F) {
 			Initiator:    Opened(id % 3),
 			SamplingRate: uint32(id),
 		}
+		if kinds&0x40 != 0 {
+			e.Identity = fullIdentity()
+			e.Identity.ServerName, e.Identity.App, e.Identity.ALPN = iface, host, string(src)
+			e.Identity.HandshakeRTT = time.Duration(id % 1e12 / 1e6 * 1e6)
+			e.Identity.Fingerprints[packets%uint64(methods)] = []string{host, iface}
+		}
 		if kinds&0x80 != 0 {
 			e.Reverse = &Counts{Packets: bytes, Bytes: packets, TCPFlags: ^flags}
 		}
@@ -407,7 +425,9 @@ func FuzzAppendJSON(f *testing.F) {
 }
 
 func BenchmarkAppendJSON(b *testing.B) {
-	v4, v6, connection := tcpEvent(), icmpv6Event(), tcpEvent()
+	v4, v6, connection, identified := tcpEvent(), icmpv6Event(), tcpEvent(), tcpEvent()
+	identified.Identity = &Identity{ServerName: "www.example", ALPN: "h2", TLSVersion: "1.3", MSS: 1460, HandshakeRTT: time.Millisecond}
+	identified.Identity.Fingerprints[JA4] = []string{"t13d1516h2_8daaf6152771_e5627efa2ab1"}
 	v6.Protocol, v6.Counts = protocolTCP, v4.Counts
 	connection.Reverse = &Counts{Packets: 9, Bytes: 9000, TCPFlags: 0x13}
 	for _, bc := range []struct {
@@ -417,6 +437,7 @@ func BenchmarkAppendJSON(b *testing.B) {
 		{"IPv4", v4},
 		{"IPv6", v6},
 		{"connection", connection},
+		{"identity", identified},
 	} {
 		b.Run(bc.name, func(b *testing.B) {
 			buf := make([]byte, 0, 1024)

@@ -18,11 +18,16 @@ type quic struct {
 // maxFailed bounds what is spent on datagrams that only look like QUIC.
 const maxFailed = 8
 
-// initial takes a datagram of QUIC.
+// initial takes a datagram of QUIC. Of those that do not begin with an Initial packet only the time and the type count, so that
+// they may have been cut.
 func (c *Conversation) initial(s *flow.Sample) ([]Found, error) {
 	q := &c.quic
 	var failed error
 	switch {
+	case fingerprint.QUICTypeOf(s.Data) != fingerprint.QUICInitial:
+		if !q.begun {
+			return nil, nil
+		}
 	case q.begun:
 		if q.initials != nil {
 			failed = q.initials.Add(q.side(s.End), s.Data)

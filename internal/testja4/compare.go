@@ -6,11 +6,14 @@ import (
 	"testing"
 )
 
-// difference is a fingerprint that is told and not expected, or expected and not told.
-type difference struct{ capture, method, value string }
+// Difference is a fingerprint that is told and not expected, or expected and not told.
+type Difference struct{ Capture, Method, Value string }
 
-// differences are those that there are, by their reasons: what FoxIO's implementations do otherwise.
-var differences = map[string][]difference{
+// Differences are those that there are, by their reasons.
+type Differences map[string][]Difference
+
+// common are what FoxIO's implementations do otherwise.
+var common = Differences{
 	"of a protocol whose name has other bytes than letters and digits, the hexadecimal form counts, as the method is described": {
 		{"tls-non-ascii-alpn.pcapng", "ja4", "t13d151699_8daaf6152771_e5627efa2ab1"},
 		{"tls-non-ascii-alpn.pcapng", "ja4", "t13d1516bd_8daaf6152771_e5627efa2ab1"},
@@ -42,58 +45,66 @@ var differences = map[string][]difference{
 		{"gre-sample.pcap", "ja4t", "5744_2-4-8-1-3_1436_00"},
 		{"gre-sample.pcap", "ja4ts", "5792_2-4-8-1-3_1460_00"},
 	},
-	"a request without headers is passed over": {
-		{"gre-erspan-vxlan.pcap", "ja4h", "ge10nn000000_000000000000_000000000000_000000000000"},
-	},
 	"requests of SSDP are told too, which are not of HTTP over TCP": {
 		{"ssh2.pcapng", "ja4h_r", "ms11nn040000_HOST,MAN,MX,ST__"},
 		{"ssh2.pcapng", "ja4h_r", "ms11nn050000_HOST,MAN,MX,ST,USER-AGENT__"},
 	},
 }
 
+// InERSPAN are what they do otherwise where a mirrored connection is looked into.
+var InERSPAN = Differences{
+	"a request without headers is passed over": {
+		{"gre-erspan-vxlan.pcap", "ja4h", "ge10nn000000_000000000000_000000000000_000000000000"},
+	},
+}
+
+// Score is how many of the distinct fingerprints that are expected were found.
+type Score struct{ Matched, Expected int }
+
 // Compare holds the distinct fingerprints that are found in each capture against those that are expected. Whatever differs has its
-// reason, or the test fails. It logs how many of those expected were found.
-func Compare(t *testing.T, methods []string, find func(capture string) Values) {
+// reason, one that holds for all or one of those that are given, or the test fails. It returns the score of each method.
+func Compare(t *testing.T, methods []string, given Differences, find func(capture string) Values) map[string]Score {
 	t.Helper()
-	matched, expected := map[string]int{}, map[string]int{}
-	met := map[difference]bool{}
+	scores := map[string]Score{}
+	met := map[Difference]bool{}
 	for _, capture := range Captures(t) {
 		name := filepath.Base(capture)
 		want, got := Expected(t, capture), find(capture)
 		for _, method := range methods {
+			score := scores[method]
+			score.Expected += len(want[method])
 			for value := range want[method] {
-				expected[method]++
 				if got[method][value] {
-					matched[method]++
+					score.Matched++
 				} else {
-					met[difference{name, method, value}] = true
+					met[Difference{name, method, value}] = true
 				}
 			}
+			scores[method] = score
 			for value := range got[method] {
 				if !want[method][value] {
-					met[difference{name, method, value}] = true
+					met[Difference{name, method, value}] = true
 				}
 			}
 		}
 	}
-	explain(t, methods, met)
-	for _, method := range methods {
-		t.Logf("%-7s %3d of %3d", method, matched[method], expected[method])
+	explain(t, methods, met, common)
+	explain(t, methods, met, given)
+	for d := range met {
+		t.Errorf("%+v has no reason", d)
 	}
+	return scores
 }
 
-// explain fails if a difference has no reason, or if a reason has no difference.
-func explain(t *testing.T, methods []string, met map[difference]bool) {
+// explain takes off the differences that have a reason, and fails if a reason has no difference.
+func explain(t *testing.T, methods []string, met map[Difference]bool, reasons Differences) {
 	t.Helper()
-	for reason, named := range differences {
+	for reason, named := range reasons {
 		for _, d := range named {
-			if !met[d] && slices.Contains(methods, d.method) {
+			if !met[d] && slices.Contains(methods, d.Method) {
 				t.Errorf("%+v is none, of which it is said: %s", d, reason)
 			}
 			delete(met, d)
 		}
-	}
-	for d := range met {
-		t.Errorf("%+v has no reason", d)
 	}
 }
