@@ -72,8 +72,8 @@ func (r row) render(out io.Writer, f *figures) {
 	if r.atMost > 0 {
 		bound = number(r.atMost)
 	}
-	if r.unit == aboveEmpty {
-		beside = number(median(f.values[figure{r.benchmark, empty}]))
+	if of := f.values[figure{r.benchmark, empty}]; r.unit == aboveEmpty && len(of) > 0 {
+		beside = number(median(of))
 	}
 	fmt.Fprintf(out, "| %s | %s %s | %s – %s | %s | %s |\n", r.what, number(median(values)), unitName(r.unit),
 		number(values[0]), number(values[len(values)-1]), bound, beside)
@@ -81,6 +81,9 @@ func (r row) render(out io.Writer, f *figures) {
 
 // unitName is how people write a unit: what it is of, the row says.
 func unitName(unit string) string {
+	if strings.HasPrefix(unit, "events/s") {
+		return "a second"
+	}
 	unit, _, _ = strings.Cut(unit, "/")
 	for _, prefix := range []string{"p50-", "p99-", "peak-", "longest-run-"} {
 		unit = strings.TrimPrefix(unit, prefix)
@@ -97,15 +100,14 @@ func unitName(unit string) string {
 }
 
 func median(values []float64) float64 {
-	if len(values) == 0 {
-		return 0
-	}
 	return slices.Sorted(slices.Values(values))[len(values)/2]
 }
 
 // number writes a figure with three digits that say something.
 func number(v float64) string {
 	switch {
+	case v >= 1e5:
+		return fmt.Sprintf("%.3g million", v/1e6)
 	case v >= 100 || v == float64(int64(v)):
 		return fmt.Sprintf("%.0f", v)
 	case v >= 10:

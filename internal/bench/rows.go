@@ -54,7 +54,7 @@ var tables = []table{
 		{"1,048,576 flows handed over at once, gzip'ed arrays: CPU for each, from the sweep to acknowledged", "HandOver", "µs/event", 0},
 		{"the same, from the record in the ring to acknowledged", "HandOver", "µs/event-but-sweeps", 1.5},
 		{"the same: the agent's memory (RSS)", "HandOver", "peak-MB", 150},
-		{"spool: events appended", "Append/batches", "events/s", 0},
+		{"spool: events appended by one CPU, in batches of 500", "Append/batch_of_500_events,_never_synced", "events/s-of-CPU", 0},
 		{"spool: events read back", "Drain", "events/s", 0},
 	}},
 	{"The whole agent", []row{
