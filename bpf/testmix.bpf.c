@@ -17,8 +17,24 @@
 
 volatile const __u64 flow_mask; /* number of flows - 1; the number is a power of two */
 
-bool shuffled; /* flows in pseudo-random order, not in turn */
-__u64 made;    /* frames */
+enum arrangement {
+	IN_TURN,
+	SHUFFLED, /* in pseudo-random order, each as likely as any other */
+	IN_ORDER, /* of the map `order`, over and over */
+};
+
+enum arrangement arranged;
+
+__u64 made; /* frames */
+
+#define ORDER_LEN (1u << 20)
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ORDER_LEN);
+	__type(key, __u32);
+	__type(value, __u32);
+} order SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -34,8 +50,14 @@ static __always_inline void next_flow(struct frame *frame, void *end)
 
 	if ((void *)(frame + 1) > end)
 		return;
-	if (shuffled)
+	if (arranged == SHUFFLED) {
 		flow = mix(flow);
+	} else if (arranged == IN_ORDER) {
+		__u32 at = flow % ORDER_LEN;
+		__u32 *next = bpf_map_lookup_elem(&order, &at);
+
+		flow = next ? *next : 0;
+	}
 	flow &= flow_mask;
 	frame->ip.saddr = bpf_htonl((flow & 1 ? HIGHER_END : LOWER_END) + (__u32)(flow >> PORT_BITS));
 	frame->udp.source = bpf_htons(FIRST_PORT | (flow & PORT_MASK));

@@ -17,6 +17,7 @@ import (
 func newLogger(w io.Writer, level zapcore.Level, format config.LogFormat) *zap.Logger {
 	encoding := zap.NewProductionEncoderConfig()
 	encoding.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	encoding.EncodeDuration = zapcore.StringDurationEncoder
 	encoder := zapcore.NewJSONEncoder(encoding)
 	if format == config.LogConsole || format == config.LogAuto && isTerminal(w) {
 		encoder, w = zapcore.NewConsoleEncoder(encoding), lineWriter{w}

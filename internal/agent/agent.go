@@ -71,6 +71,7 @@ func Start(s config.Settings, build Build, stdout io.Writer, log *zap.Logger) (_
 	if err != nil {
 		return nil, err
 	}
+	limitMemory(s)
 	a := &Agent{log: log, stopTimeout: s.StopTimeout, pinned: s.PinDir != "", sealed: newSealed()}
 	defer func() {
 		if err != nil {
@@ -385,12 +386,15 @@ func (a *Agent) report() error {
 	if err != nil {
 		return err
 	}
-	var seen uint64
-	for _, c := range ledger.Seen {
-		seen += c.Packets
+	packets := func(of map[string]flow.Counter) (sum uint64) {
+		for _, c := range of {
+			sum += c.Packets
+		}
+		return sum
 	}
 	audit := a.collector.Audit()
-	a.log.Info("stopped", zap.Uint64("packets_seen", seen), zap.Uint64("packets_counted", ledger.Counted.Packets),
+	a.log.Info("stopped", zap.Uint64("packets_seen", packets(ledger.Seen)), zap.Uint64("packets_counted", ledger.Counted.Packets),
+		zap.Uint64("packets_uncounted", packets(ledger.Uncounted)),
 		zap.Uint64("packets_exported", ledger.Exported.Packets), zap.Uint64("packets_evicted", audit.Evicted.Packets),
 		zap.Int64("packets_unaccounted", audit.UnaccountedPackets),
 		zap.Uint64("flows_left", ledger.Inserts-ledger.Deletes-audit.EvictedFlows))

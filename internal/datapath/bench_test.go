@@ -2,6 +2,8 @@ package datapath
 
 import (
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -20,18 +22,20 @@ import (
 func BenchmarkHotFlow(b *testing.B) {
 	tcp := testnet.TCP("10.0.0.1:40000", "10.0.0.2:443", testnet.ACK, 100)
 	for _, protocol := range []struct {
-		name   string
-		frame  []byte
-		filter []bpf.Instruction
+		name    string
+		frame   []byte
+		filter  []bpf.Instruction
+		samples Samples
 	}{
-		{"TCP", tcp.Bytes(), nil},
-		{"UDP6", testnet.UDP("[fd00::1]:40000", "[fd00::2]:443", 100).Bytes(), nil},
-		{"thorough", tcp.VLAN(7, 8).Bytes(), nil},
-		{"filter", tcp.Bytes(), compile(b, "tcp port 443")},
+		{"TCP", tcp.Bytes(), nil, 0},
+		{"UDP6", testnet.UDP("[fd00::1]:40000", "[fd00::2]:443", 100).Bytes(), nil, 0},
+		{"thorough", tcp.VLAN(7, 8).Bytes(), nil, 0},
+		{"filter", tcp.Bytes(), compile(b, "tcp port 443"), 0},
+		{"samples", tcp.Bytes(), nil, allSamples},
 	} {
 		for _, hook := range hooks {
 			b.Run(protocol.name+"/"+hook, func(b *testing.B) {
-				k := newKernelWith(b, Config{MaxFlows: 1024, Sampling: 1, Filter: protocol.filter})
+				k := newKernelWith(b, Config{MaxFlows: 1024, Sampling: 1, Filter: protocol.filter, Samples: protocol.samples})
 				measured := k.coll.Programs[hook]
 				aboveEmpty(b, measured, emptyProgram(b, measured.Type()), protocol.frame)
 			})
@@ -44,32 +48,141 @@ func BenchmarkHotFlow(b *testing.B) {
 func BenchmarkFlows(b *testing.B) {
 	for _, flows := range []int{1 << 16, 1 << 20} {
 		for _, hook := range []string{kernelProgXdpIngress, kernelProgTcIngress} {
-			b.Run(fmt.Sprint(flows, "/", hook), func(b *testing.B) {
-				k := newKernel(b, uint32(2*flows))
-				measured := k.coll.Programs[hook]
-				mixed := mixFlows(b, flows, measured)
-				empty := mixFlows(b, flows, emptyProgram(b, measured.Type()))
-				frame := testnet.UDP("10.0.0.1:40000", "192.0.2.1:9", 22).Bytes()
-				perPacket(b, mixed.program, frame, flows) // each in turn makes its entry
-				for _, m := range []mixture{mixed, empty} {
-					if err := m.shuffled.Set(true); err != nil {
-						b.Fatal(err)
-					}
-				}
-				aboveEmpty(b, mixed.program, empty.program, frame)
-				if l := k.ledger(b); l.Inserts != uint64(flows) {
-					b.Errorf("%d entries made, want %d", l.Inserts, flows)
-				}
-			})
+			b.Run(fmt.Sprint(flows, "/", hook), func(b *testing.B) { benchmarkFlows(b, hook, flows, arrange(testmixArrangementSHUFFLED)) })
 		}
+	}
+}
+
+// BenchmarkZipf does that for flows some of which have far more packets than most.
+func BenchmarkZipf(b *testing.B) {
+	const flows = 1 << 20
+	benchmarkFlows(b, kernelProgTcIngress, flows, func(b *testing.B, m mixture) {
+		random := rand.New(rand.NewPCG(1, 2))
+		ranks := rand.NewZipf(random, 1.1, 1, flows-1)
+		order := make([]uint32, m.order.MaxEntries())
+		keys := make([]uint32, len(order))
+		for i := range order {
+			const odd = 2654435761 // the most frequent flows are not neighbours
+			keys[i], order[i] = uint32(i), uint32(ranks.Uint64())*odd%flows
+		}
+		if _, err := m.order.BatchUpdate(keys, order, nil); err != nil {
+			b.Fatal(err)
+		}
+		arrange(testmixArrangementIN_ORDER)(b, m)
+	})
+}
+
+func benchmarkFlows(b *testing.B, hook string, flows int, arrange func(*testing.B, mixture)) {
+	k := newKernel(b, uint32(2*flows))
+	measured := k.coll.Programs[hook]
+	mixed := mixFlows(b, flows, measured)
+	empty := mixFlows(b, flows, emptyProgram(b, measured.Type()))
+	perPacket(b, mixed.program, mixedFrame(), flows) // each in turn makes its entry
+	arrange(b, mixed)
+	arrange(b, empty)
+	aboveEmpty(b, mixed.program, empty.program, mixedFrame())
+	if l := k.ledger(b); l.Inserts != uint64(flows) {
+		b.Errorf("%d entries made, want %d", l.Inserts, flows)
+	}
+}
+
+// BenchmarkNewFlows prints what weir adds to an empty program where every packet is the first of its connection, and the map
+// has room.
+func BenchmarkNewFlows(b *testing.B) {
+	const flows = 1 << 20
+	var above []time.Duration
+	for range max(b.N, 5) {
+		k := newKernel(b, 2*flows)
+		measured := k.coll.Programs[kernelProgTcIngress]
+		with := perPacket(b, mixFlows(b, flows, measured).program, mixedFrame(), flows)
+		without := perPacket(b, mixFlows(b, flows, emptyProgram(b, measured.Type())).program, mixedFrame(), flows)
+		above = append(above, with-without)
+		if l := k.ledger(b); l.Inserts != flows {
+			b.Fatalf("%d entries made, want %d", l.Inserts, flows)
+		}
+	}
+	report(b, above, "ns/packet-above-empty")
+}
+
+// BenchmarkLimit prints what the same packets cost that do no more than add to a random place of as much memory, and no more
+// than look their key up in the kernel's LRU hash and add to its value.
+func BenchmarkLimit(b *testing.B) {
+	for _, flows := range []int{1, 1 << 16, 1 << 20} {
+		b.Run(fmt.Sprint(flows, "/access"), func(b *testing.B) {
+			benchmarkLimit(b, flows, func(o *testlimitPrograms) *ebpf.Program { return o.Access })
+		})
+		b.Run(fmt.Sprint(flows, "/lookup"), func(b *testing.B) {
+			benchmarkLimit(b, flows, func(o *testlimitPrograms) *ebpf.Program { return o.Lookup })
+		})
+	}
+}
+
+func benchmarkLimit(b *testing.B, flows int, choose func(*testlimitPrograms) *ebpf.Program) {
+	testnet.NeedRoot(b)
+	spec, err := loadTestlimit()
+	if err != nil {
+		b.Fatal(err)
+	}
+	places := max(2*flows, 1024)
+	for _, name := range []string{testlimitMapPlaces, testlimitMapHashed} {
+		spec.Maps[name].MaxEntries = uint32(places)
+	}
+	if err := spec.Variables[testlimitVarPlacesMask].Set(uint32(places - 1)); err != nil {
+		b.Fatal(err)
+	}
+	var objects testlimitObjects
+	if err := spec.LoadAndAssign(&objects, nil); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { objects.Close() })
+	mixed := mixFlows(b, flows, choose(&objects.testlimitPrograms))
+	empty := mixFlows(b, flows, emptyProgram(b, ebpf.SchedCLS))
+	perPacket(b, mixed.program, mixedFrame(), flows)
+	arrange(testmixArrangementSHUFFLED)(b, mixed)
+	arrange(testmixArrangementSHUFFLED)(b, empty)
+	aboveEmpty(b, mixed.program, empty.program, mixedFrame())
+}
+
+// BenchmarkInstructions prints how large the programs are: of each what the verifier went through until it was satisfied, and
+// the bytes of machine code. These do not depend on the machine's speed.
+func BenchmarkInstructions(b *testing.B) {
+	k := newKernel(b, 1024)
+	for _, name := range slices.Sorted(maps.Keys(k.coll.Programs)) {
+		b.Run(name, func(b *testing.B) {
+			info, err := k.coll.Programs[name].Info()
+			if err != nil {
+				b.Fatal(err)
+			}
+			verified, _ := info.VerifiedInstructions()
+			size, err := info.JitedSize()
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(verified), "verified-instructions")
+			b.ReportMetric(float64(size), "code-bytes")
+			b.ReportMetric(0, "ns/op")
+		})
 	}
 }
 
 // mixture is a program that makes the frame one of another flow and goes on to the one that is measured.
 type mixture struct {
 	program  *ebpf.Program
-	shuffled *ebpf.Variable
+	arranged *ebpf.Variable
+	order    *ebpf.Map
 }
+
+// arrange says in what order flows come from then on. They begin in turn.
+func arrange(arrangement testmixArrangement) func(*testing.B, mixture) {
+	return func(b *testing.B, m mixture) {
+		if err := m.arranged.Set(arrangement); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// mixedFrame is what a mixture makes flows of.
+func mixedFrame() []byte { return testnet.UDP("10.0.0.1:40000", "192.0.2.1:9", 22).Bytes() }
 
 func mixFlows(b *testing.B, flows int, measured *ebpf.Program) mixture {
 	b.Helper()
@@ -93,26 +206,32 @@ func mixFlows(b *testing.B, flows int, measured *ebpf.Program) mixture {
 	if err := coll.Maps[testmixMapMeasured].Update(uint32(0), measured, ebpf.UpdateAny); err != nil {
 		b.Fatal(err)
 	}
-	return mixture{coll.Programs[name], coll.Variables[testmixVarShuffled]}
+	return mixture{coll.Programs[name], coll.Variables[testmixVarArranged], coll.Maps[testmixMapOrder]}
 }
 
-// BenchmarkHotFlowOnTwoCPUs prints what BenchmarkHotFlow does, for one flow whose packets come on two CPUs at a time.
+// BenchmarkHotFlowOnTwoCPUs prints what a packet of one flow costs whose packets come on two CPUs at a time, above an empty
+// program there, and how many times that is what it costs on one.
 func BenchmarkHotFlowOnTwoCPUs(b *testing.B) {
 	frame := testnet.TCP("10.0.0.1:40000", "10.0.0.2:443", testnet.ACK, 100).Bytes()
-	k := newKernel(b, 1024)
-	program := k.coll.Programs[kernelProgTcIngress]
-	const packets = 5_000_000
-	var took []time.Duration
-	for range max(b.N, 5) {
+	program := newKernel(b, 1024).coll.Programs[kernelProgTcIngress]
+	empty := emptyProgram(b, program.Type())
+	onTwo := func(program *ebpf.Program) time.Duration {
 		var each [2]time.Duration
 		var running sync.WaitGroup
 		for i := range each {
-			running.Go(func() { each[i] = perPacket(b, program, frame, packets) })
+			running.Go(func() { each[i] = perPacket(b, program, frame, 5_000_000) })
 		}
 		running.Wait()
-		took = append(took, max(each[0], each[1]))
+		return max(each[0], each[1])
 	}
-	report(b, took, "ns/packet")
+	var one, two []time.Duration
+	for range max(b.N, 5) {
+		one = append(one, perPacket(b, program, frame, 1_000_000)-perPacket(b, empty, frame, 1_000_000))
+		two = append(two, onTwo(program)-onTwo(empty))
+	}
+	report(b, two, "ns/packet-above-empty")
+	slices.Sort(one)
+	b.ReportMetric(float64(two[len(two)/2])/float64(one[len(one)/2]), "times-one-CPU")
 }
 
 // emptyProgram passes every packet on.

@@ -12,16 +12,25 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type testmixArrangement uint32
+
+const (
+	testmixArrangementIN_TURN  testmixArrangement = 0
+	testmixArrangementSHUFFLED testmixArrangement = 1
+	testmixArrangementIN_ORDER testmixArrangement = 2
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	testmixMapMeasured = "measured"
+	testmixMapOrder    = "order"
 	testmixProgMixTc   = "mix_tc"
 	testmixProgMixXdp  = "mix_xdp"
+	testmixVarArranged = "arranged"
 	testmixVarFlowMask = "flow_mask"
 	testmixVarMade     = "made"
-	testmixVarShuffled = "shuffled"
 )
 
 // loadTestmix returns the embedded CollectionSpec for testmix.
@@ -75,15 +84,16 @@ type testmixProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type testmixMapSpecs struct {
 	Measured *ebpf.MapSpec `ebpf:"measured"`
+	Order    *ebpf.MapSpec `ebpf:"order"`
 }
 
 // testmixVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type testmixVariableSpecs struct {
+	Arranged *ebpf.VariableSpec `ebpf:"arranged"`
 	FlowMask *ebpf.VariableSpec `ebpf:"flow_mask"`
 	Made     *ebpf.VariableSpec `ebpf:"made"`
-	Shuffled *ebpf.VariableSpec `ebpf:"shuffled"`
 }
 
 // testmixObjects contains all objects after they have been loaded into the kernel.
@@ -107,11 +117,13 @@ func (o *testmixObjects) Close() error {
 // It can be passed to loadTestmixObjects or ebpf.CollectionSpec.LoadAndAssign.
 type testmixMaps struct {
 	Measured *ebpf.Map `ebpf:"measured"`
+	Order    *ebpf.Map `ebpf:"order"`
 }
 
 func (m *testmixMaps) Close() error {
 	return _TestmixClose(
 		m.Measured,
+		m.Order,
 	)
 }
 
@@ -119,9 +131,9 @@ func (m *testmixMaps) Close() error {
 //
 // It can be passed to loadTestmixObjects or ebpf.CollectionSpec.LoadAndAssign.
 type testmixVariables struct {
+	Arranged *ebpf.Variable `ebpf:"arranged"`
 	FlowMask *ebpf.Variable `ebpf:"flow_mask"`
 	Made     *ebpf.Variable `ebpf:"made"`
-	Shuffled *ebpf.Variable `ebpf:"shuffled"`
 }
 
 // testmixPrograms contains all programs after they have been loaded into the kernel.

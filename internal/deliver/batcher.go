@@ -77,16 +77,27 @@ func (b *batcher) add(e *flow.Event) (size int) {
 	return size
 }
 
-// seal completes the batch being filled, in as much memory as it needs.
+// seal completes the batch being filled.
 func (b *batcher) seal() {
 	b.sequence++
 	id := b.prefix + strconv.FormatUint(b.sequence, 10)
-	f := newFlight(&Batch{ID: id, Lines: bytes.Clone(b.lines), Events: b.events}, time.Now())
-	b.lines, b.events = b.lines[:0], 0
+	f := newFlight(&Batch{ID: id, Lines: b.takeLines(), Events: b.events}, time.Now())
+	b.events = 0
 	b.queue.push(f)
 	if b.sealed != nil {
 		b.sealed(b.last)
 	}
+}
+
+// takeLines empties lines, and returns what was in it, in not much more memory than that needs.
+func (b *batcher) takeLines() []byte {
+	lines := b.lines
+	if len(lines) < cap(lines)*7/8 {
+		b.lines = lines[:0]
+		return bytes.Clone(lines)
+	}
+	b.lines = make([]byte, 0, cap(lines))
+	return lines
 }
 
 // run seals batches that have been filled for long enough, until ctx ends.

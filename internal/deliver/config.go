@@ -67,6 +67,9 @@ const (
 	FormatSingle Format = "single" // one JSON object, one event, per request
 )
 
+// isArray says whether a batch is an array while nothing speaks against it.
+func (f Format) isArray() bool { return f == FormatAuto || f == FormatArray }
+
 // Compression is an HTTP content coding (RFC 9110 section 8.4.1, RFC 8878).
 type Compression string
 

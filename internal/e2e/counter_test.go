@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -59,17 +60,30 @@ func newCounter(t testing.TB, namespace *testnet.Namespace) *counter {
 }
 
 func (c *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body := bytes.NewBuffer(make([]byte, 0, r.ContentLength+bytes.MinRead))
-	if _, err := io.Copy(body, r.Body); err != nil {
+	body, err := read(r)
+	if err != nil {
 		return // it was killed
 	}
-	status, err := c.take(body.Bytes())
+	status, err := c.take(body)
 	if err != nil {
 		c.mu.Lock()
 		c.err = errors.Join(c.err, err)
 		c.mu.Unlock()
 	}
 	w.WriteHeader(status)
+}
+
+func read(r *http.Request) ([]byte, error) {
+	if r.Header.Get("Content-Encoding") == "gzip" {
+		plain, err := gzip.NewReader(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		return io.ReadAll(plain)
+	}
+	body := bytes.NewBuffer(make([]byte, 0, r.ContentLength+bytes.MinRead))
+	_, err := io.Copy(body, r.Body)
+	return body.Bytes(), err
 }
 
 // numbers are what a counter reads of an event.
@@ -170,6 +184,13 @@ func (c *counter) goAway(away bool) {
 	defer c.mu.Unlock()
 	c.away = away
 	c.back, c.latest = time.Time{}, 0
+}
+
+// received returns how many events came, duplicates left out.
+func (c *counter) received() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.events
 }
 
 // news says whether an event came, accepted or not, with a packet of so late.

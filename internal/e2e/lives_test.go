@@ -95,20 +95,7 @@ func (l *lives) sent() (packets, bytes uint64) {
 // send sends so many packets a second until enough says that it is time.
 func (l *lives) send(t *testing.T, rate uint64, enough func() bool) {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	g := l.generators[len(l.generators)-1]
-	begin, sent := time.Now(), uint64(0)
-	for !enough() {
-		now := <-tick.C
-		if now.Sub(begin) > time.Minute {
-			t.Fatalf("sent for %s, and it was not enough", now.Sub(begin))
-		}
-		if due := rate * uint64(now.Sub(begin)) / uint64(time.Second); due > sent {
-			g.Send(t, due-sent)
-			sent = due
-		}
-	}
+	sendAt(t, l.generators[len(l.generators)-1], rate, enough)
 }
 
 // after is true from then on.
