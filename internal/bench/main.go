@@ -63,7 +63,9 @@ type suite struct {
 
 var suites = []suite{
 	{[]string{"./internal/datapath", "./internal/e2e"}, "1x"}, // each repeats what it measures
-	{[]string{"./internal/flow", "./internal/collect", "./internal/deliver", "./internal/spool"}, "1s"},
+	{[]string{
+		"./internal/flow", "./internal/collect", "./internal/deliver", "./internal/spool", "./internal/fingerprint", "./internal/identify",
+	}, "1s"},
 }
 
 func (s suite) run(ctx context.Context, count int, out io.Writer) error {

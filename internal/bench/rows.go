@@ -57,6 +57,11 @@ var tables = []table{
 		{"spool: events appended by one CPU, in batches of 500", "Append/batch_of_500_events,_never_synced", "events/s-of-CPU", 0},
 		{"spool: events read back", "Drain", "events/s", 0},
 	}},
+	{"Who is talking", []row{
+		{"JA4 of one ClientHello", "JA4", "ns/op", 1500},
+		{"the same: allocations", "JA4", "allocs/op", 2},
+		{"a connection with TLS 1.3, from its samples to what its event says", "Identify", "ns/op", 0},
+	}},
 	{"The whole agent", []row{
 		{"CPU at 1 Mpps of 131,072 flows, none due", "Resident", "%-of-a-CPU", 1},
 		{"rate reached: 1,048,576 flows on two CPUs that also send", "FullRate", "Mpps", 0},
