@@ -138,11 +138,12 @@ func checkStop(t *testing.T, grace time.Duration, s config.Settings) {
 func checkMemory(t *testing.T, limit, goLimit int, s config.Settings) {
 	t.Helper()
 	const (
-		entry = 48 + 40 + 104 + 16 // bytes: the kernel's header, key, value, bucket
-		rings = 12                 // MiB
-		rest  = 32                 // MiB: stacks, socket buffers, pages of the binary
+		entry   = 48 + 40 + 104 + 16 // bytes: the kernel's header, key, value, bucket
+		samples = 144 + 264          // bytes: what is remembered of a connection for its fingerprints
+		rings   = 20                 // MiB
+		rest    = 32                 // MiB: stacks, socket buffers, pages of the binary
 	)
-	least := int(s.MaxFlows)*entry>>20 + rings + goLimit + rest
+	least := int(s.MaxFlows)*(entry+samples)>>20 + rings + goLimit + rest
 	if limit < least {
 		t.Errorf("the memory limit is %d MiB, want %d at least", limit, least)
 	}
