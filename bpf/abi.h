@@ -211,7 +211,8 @@ struct sample_head {
 	__u8 kind;     /* enum sample_kind */
 	__u8 end;      /* the packet was sent by end n of the key */
 	__u8 ttl;      /* or hop limit */
-	__u8 pad[7];
+	__u8 opened;   /* which end opened the connection: one of STATE_OPENED, 0 if that is not known */
+	__u8 pad[6];
 };
 
 #define SAMPLE_MAX 16384

@@ -77,6 +77,7 @@ static __always_inline void describe(struct sample_head *head, const struct samp
 	head->kind = kind;
 	head->end = p->from;
 	head->ttl = p->ttl;
+	head->opened = s->state & STATE_OPENED;
 }
 
 /* Whether this CPU may copy one now: a virtual clock that each copy puts forward is not ahead by more than the burst. */

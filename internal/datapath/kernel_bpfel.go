@@ -230,7 +230,8 @@ type kernelSampleHead struct {
 	Kind   uint8
 	End    uint8
 	Ttl    uint8
-	Pad    [7]uint8
+	Opened uint8
+	Pad    [6]uint8
 }
 
 type kernelSampleKind uint32

@@ -46,7 +46,7 @@ func TestLengths(t *testing.T) {
 	s.say(t, true, banner, nil)
 	s.acknowledge(t, false)
 	s.say(t, false, append(banner, banner...), nil)
-	want := flow.Lengths{Acks: [2]uint32{2, 50}, Payloads: [2][]uint16{{22}, {11}}}
+	want := flow.Lengths{Opener: flow.InitiatorEnd0, Acks: [2]uint32{2, 50}, Payloads: [2][]uint16{{22}, {11}}}
 	for i := range 99 {
 		s.say(t, false, make([]byte, 36), nil)
 		if i < 50 {
@@ -61,7 +61,7 @@ func TestLengths(t *testing.T) {
 	_, lengths := s.k.samples(t)
 	checkLengths(t, lengths, want)
 
-	next := flow.Lengths{Acks: [2]uint32{0, 0}, Payloads: [2][]uint16{nil, slices.Repeat([]uint16{5}, 200)}}
+	next := flow.Lengths{Opener: flow.InitiatorEnd0, Payloads: [2][]uint16{nil, slices.Repeat([]uint16{5}, 200)}}
 	for range 200 {
 		s.say(t, true, make([]byte, 5), nil)
 	}
@@ -78,7 +78,7 @@ func checkLengths(t *testing.T, got []flow.Lengths, want flow.Lengths) {
 		t.Fatalf("%d windows, want 1", len(got))
 	}
 	wantKey, _ := key(client, server, tcp)
-	if g := got[0]; g.Key != wantKey || g.TimeNs == 0 || g.Acks != want.Acks ||
+	if g := got[0]; g.Key != wantKey || g.Opener != want.Opener || g.TimeNs == 0 || g.Acks != want.Acks ||
 		!slices.Equal(g.Payloads[0], want.Payloads[0]) || !slices.Equal(g.Payloads[1], want.Payloads[1]) {
 		t.Errorf("%+v, want %+v", g, want)
 	}

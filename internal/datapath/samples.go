@@ -102,7 +102,7 @@ func (d *Datapath) decodeSample(raw []byte, sample func(*flow.Sample), lengths f
 		kind = flow.SampleDatagram
 	}
 	sample(&flow.Sample{
-		Key: key, VLAN: where.vlan, End: head.End, Kind: kind, TTL: head.Ttl,
+		Key: key, VLAN: where.vlan, Opener: initiator(kernelFlowState(head.Opened)), End: head.End, Kind: kind, TTL: head.Ttl,
 		TimeNs: head.TimeNs, Offset: head.Offset, Data: data[:head.Len:head.Len],
 	})
 	return nil
@@ -113,7 +113,7 @@ func decodeLengths(raw []byte, key flow.Key, lengths func(*flow.Lengths)) error 
 	if err != nil {
 		return err
 	}
-	decoded := flow.Lengths{Key: key, TimeNs: l.Head.TimeNs, Acks: l.Acks}
+	decoded := flow.Lengths{Key: key, Opener: initiator(kernelFlowState(l.Head.Opened)), TimeNs: l.Head.TimeNs, Acks: l.Acks}
 	for i := range decoded.Payloads {
 		decoded.Payloads[i] = l.Payload[i][:min(int(l.Count[i]), len(l.Payload[i]))]
 	}

@@ -15,7 +15,8 @@ const (
 type Sample struct {
 	Key    Key
 	VLAN   uint16 // as in Record
-	End    uint8  // the packet was sent by Key.Ends[End]
+	Opener Initiator
+	End    uint8 // the packet was sent by Key.Ends[End]
 	Kind   SampleKind
 	TTL    uint8  // or hop limit
 	TimeNs uint64 // CLOCK_MONOTONIC, nanoseconds
@@ -26,6 +27,7 @@ type Sample struct {
 // Lengths is what an SSH connection sent in a window of so many packets with payload, over both directions.
 type Lengths struct {
 	Key      Key
+	Opener   Initiator
 	TimeNs   uint64      // CLOCK_MONOTONIC, nanoseconds, of the last packet
 	Payloads [2][]uint16 // TCP payload bytes of each packet with payload, by end, in order; belongs to who hands it over
 	Acks     [2]uint32   // packets that only acknowledge, by end

@@ -81,6 +81,9 @@ func (c *Conversation) Lengths(l *flow.Lengths) []Found {
 	if !c.methods["ja4ssh"] {
 		return nil
 	}
+	if l.Opener != flow.InitiatorUnknown {
+		c.initiator = l.Opener
+	}
 	return found(nil, ja4plus.JA4SSH(*l, c.client(l.Key)), l.TimeNs)
 }
 

@@ -115,13 +115,13 @@ func (i *Identifier) talk(k *flow.Key, opener flow.Initiator, ns uint64) (*track
 
 // Sample takes bytes of a connection.
 func (i *Identifier) Sample(s *flow.Sample) {
-	c, t := i.talk(&s.Key, flow.InitiatorUnknown, s.TimeNs)
+	c, t := i.talk(&s.Key, flow.InitiatorUnknown, s.TimeNs) // who says hello is the client, whoever opened the connection
 	greeted := t.facts.SawClientHello
 	found, err := t.Sample(s)
 	if err != nil {
 		i.metrics.malformed.Inc()
 	}
-	if t.facts.SawClientHello && !greeted { // whoever opened the connection: the other end is the server
+	if t.facts.SawClientHello && !greeted {
 		t.client = s.End
 		i.table.UpdateFlow(s.Key, flow.InitiatorEnd0+flow.Initiator(s.End), i.wall(s.TimeNs), 0, 0)
 	}
@@ -131,7 +131,7 @@ func (i *Identifier) Sample(s *flow.Sample) {
 
 // Lengths takes a window of an SSH connection.
 func (i *Identifier) Lengths(l *flow.Lengths) {
-	c, t := i.talk(&l.Key, flow.InitiatorUnknown, l.TimeNs)
+	c, t := i.talk(&l.Key, l.Opener, l.TimeNs)
 	i.note(c, t, t.Lengths(l))
 }
 

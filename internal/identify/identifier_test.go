@@ -347,6 +347,23 @@ func TestSSHSession(t *testing.T) {
 	}
 }
 
+// TestSSHClient: the client is who opened the connection, also if its port is the lower one.
+func TestSSHClient(t *testing.T) {
+	for opener, want := range map[flow.Initiator]string{
+		flow.InitiatorEnd0: "c36s100_c150s50_c0s0", flow.InitiatorEnd1: "c100s36_c50s150_c0s0", flow.InitiatorUnknown: "c36s100_c150s50_c0s0",
+	} {
+		f := newFixture(t, files{}, flow.JA4SSH)
+		f.Lengths(&flow.Lengths{
+			Key: keyTo(22), Opener: opener, Payloads: [2][]uint16{slices.Repeat([]uint16{36}, 150), slices.Repeat([]uint16{100}, 50)},
+		})
+		r := f.ended(keyTo(22))
+		r.Initiator = opener
+		if got := f.Describe(r).Fingerprints[flow.JA4SSH]; !slices.Equal(got, []string{want}) {
+			t.Errorf("opened by %d: %q, want %q", opener, got, want)
+		}
+	}
+}
+
 // TestForgetting: what is idle, and what waits for too much more, leaves no memory behind.
 func TestForgetting(t *testing.T) {
 	f := newFixture(t, files{}, flow.JA4)
