@@ -192,7 +192,7 @@ func ParseCertificates(body []byte) ([][]byte, error) {
 		certificates = append(certificates, list.vector(3))
 	}
 	if !r.ended() || !list.ended() {
-		return nil, fmt.Errorf("Certificate: %w", ErrMalformed)
+		return nil, fmt.Errorf("TLS certificates: %w", ErrMalformed)
 	}
 	return certificates, nil
 }

@@ -2,10 +2,12 @@ package identify
 
 import (
 	"container/list"
+	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"weir/internal/fingerprint"
 	"weir/internal/fingerprint/ja4plus"
 	"weir/internal/flow"
 	"weir/internal/known"
@@ -118,7 +120,7 @@ func (i *Identifier) Sample(s *flow.Sample) {
 	c, t := i.talk(&s.Key, flow.InitiatorUnknown, s.TimeNs) // who says hello is the client, whoever opened the connection
 	greeted := t.facts.SawClientHello
 	found, err := t.Sample(s)
-	if err != nil {
+	if err != nil && !errors.Is(err, fingerprint.ErrIncomplete) { // which may yet be completed
 		i.metrics.malformed.Inc()
 	}
 	if t.facts.SawClientHello && !greeted {
