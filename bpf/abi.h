@@ -49,6 +49,7 @@ enum flow_state {
 	STATE_OPENED_0 = 1 << 4,
 	STATE_OPENED_1 = 1 << 5,
 	STATE_OPENED = STATE_OPENED_0 | STATE_OPENED_1,
+	STATE_PARTED = 1 << 6, /* a part of it was handed over: the counters are not of all its packets */
 };
 
 /*
@@ -180,6 +181,7 @@ struct sweep_args {
 	__u64 now_ns; /* by the clock of the packets */
 	__u64 tcp_idle_ns;
 	__u64 other_idle_ns;
+	__u64 single_idle_ns; /* of entries with a single packet so far, if that is less; 0: as the others */
 	__u64 active_ns;
 	__u64 linger_ns; /* a closed entry leaves when nothing was seen for this long */
 	__u32 shutdown;  /* hand over everything */
@@ -217,6 +219,6 @@ _Static_assert(sizeof(struct tunnel) == 40, "tunnel");
 _Static_assert(sizeof(struct tunnel_zone) == 16, "tunnel_zone");
 _Static_assert(sizeof(struct record) == 152, "record");
 _Static_assert(sizeof(struct closing) == 56, "closing");
-_Static_assert(sizeof(struct sweep_args) == 88, "sweep_args");
+_Static_assert(sizeof(struct sweep_args) == 96, "sweep_args");
 
 #endif

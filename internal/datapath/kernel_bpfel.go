@@ -100,6 +100,7 @@ const (
 	kernelFlowStateSTATE_OPENED_0 kernelFlowState = 16
 	kernelFlowStateSTATE_OPENED_1 kernelFlowState = 32
 	kernelFlowStateSTATE_OPENED   kernelFlowState = 48
+	kernelFlowStateSTATE_PARTED   kernelFlowState = 64
 )
 
 type kernelHandover uint32
@@ -198,6 +199,7 @@ type kernelSweepArgs struct {
 	NowNs           uint64
 	TcpIdleNs       uint64
 	OtherIdleNs     uint64
+	SingleIdleNs    uint64
 	ActiveNs        uint64
 	LingerNs        uint64
 	Shutdown        uint32
