@@ -134,7 +134,7 @@ func (a *Agent) load(s config.Settings, build Build, stdout io.Writer, reg *prom
 		a.log.Info("going on with the flow map that another agent left", zap.String("folder", s.PinDir))
 	}
 	node := new(enrich.Node)
-	if a.collector, err = collect.New(cfg, a.kernel, node, collect.SystemClock, a.deliverer, reg); err != nil {
+	if a.collector, err = collect.New(cfg, a.kernel, node, collect.SystemClock, a.deliverer, a.log, reg); err != nil {
 		return err
 	}
 	m, err := newMetrics(reg)
@@ -214,6 +214,7 @@ func collectConfig(s config.Settings) (collect.Config, error) {
 		},
 		Connections: s.FlowShape == config.ShapeConnection,
 		MaxFlows:    int(s.MaxFlows),
+		HighWater:   s.HighWater,
 		Hostname:    hostname,
 	}, nil
 }
@@ -373,7 +374,7 @@ func (a *Agent) report() error {
 		zap.Uint64("packets_uncounted", packets(ledger.Uncounted)),
 		zap.Uint64("packets_exported", ledger.Exported.Packets), zap.Uint64("packets_evicted", audit.Evicted.Packets),
 		zap.Int64("packets_unaccounted", audit.UnaccountedPackets),
-		zap.Uint64("flows_left", ledger.Inserts-ledger.Deletes-audit.EvictedFlows))
+		zap.Uint64("flows_left", audit.Occupied(&ledger)))
 	return nil
 }
 

@@ -104,7 +104,7 @@ func takingOver(t *testing.T, dir string, sizes ...uint32) (*Agent, *askedClock)
 			t.Error(err)
 		}
 	})
-	if a.collector, err = collect.New(collect.Config{}, kernel, nil, clock.read, a.deliverer, prometheus.NewRegistry()); err != nil {
+	if a.collector, err = collect.New(collect.Config{}, kernel, nil, clock.read, a.deliverer, zap.NewNop(), prometheus.NewRegistry()); err != nil {
 		t.Fatal(err)
 	}
 	return a, clock

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
 	"weir/internal/capture"
 	"weir/internal/collect"
@@ -54,7 +55,7 @@ type Replay struct {
 func New(cfg Config, kernel *datapath.Datapath) (*Replay, error) {
 	r := &Replay{cfg: cfg, kernel: kernel, packets: ahead{reader: cfg.Capture}, events: bufio.NewWriterSize(cfg.Events, 1<<16)}
 	var err error
-	r.collector, err = collect.New(cfg.Collect, kernel, r, r.clock, r, prometheus.NewRegistry())
+	r.collector, err = collect.New(cfg.Collect, kernel, r, r.clock, r, zap.NewNop(), prometheus.NewRegistry())
 	return r, err
 }
 

@@ -1,0 +1,164 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"weir/internal/testnet"
+)
+
+// sources is how many a flood has: some come twice, but hardly within the same minute.
+const sources = 1 << 30
+
+// flood is what a weir with a map of 65,536 connections sees: segments from sources that are hardly ever the same and, one packet
+// in 16, those of 1,024 connections that go on.
+type flood struct {
+	generator *testnet.Generator
+	agent     *agent
+	brain     *counter
+}
+
+func newFlood(t *testing.T, flags uint8) *flood {
+	t.Helper()
+	near, far := testnet.NewNamespace(t), testnet.NewNamespace(t)
+	out, _ := testnet.Veth(t, testnet.End{Namespace: near, Name: "out"}, testnet.End{Namespace: far, Name: "in"})
+	f := &flood{brain: newCounter(t, far)}
+	f.generator = testnet.NewGenerator(t, out, testnet.Flows{Number: sources, Shuffled: true, TCPFlags: flags, Steady: 1024})
+	for i := range f.generator.PerSteady() {
+		f.brain.watched[f.steadyFlow(i)] = 0
+	}
+	f.agent = start(t, far, "AGENT_INTERFACE=in", "AGENT_ENDPOINT_URL="+f.brain.url, "AGENT_SEND_INTERVAL=0.5",
+		"AGENT_MAX_FLOWS=65536", "AGENT_INGRESS_HOOK=xdp", "AGENT_TCP_IDLE_TIMEOUT=4s")
+	return f
+}
+
+func (f *flood) steadyFlow(i int) string {
+	return fmt.Sprintf("%s-192.0.2.1:9-TCP", f.generator.Flow(sources+i))
+}
+
+// TestFlood has a million segments a second, or as many as the machine can send, make a map overflow. What established connections
+// send meanwhile is in their events, but for a ten-thousandth at the most; everything else is in an event or evicted, and counted;
+// and the agent stays small.
+func TestFlood(t *testing.T) {
+	for name, flags := range map[string]uint8{"SYN": testnet.SYN, "FIN": testnet.FIN | testnet.ACK, "RST": testnet.RST} {
+		t.Run(name, func(t *testing.T) { testFlood(t, flags) })
+	}
+}
+
+func testFlood(t *testing.T, flags uint8) {
+	f := newFlood(t, flags)
+	before, began := f.agent.cpu(t), time.Now()
+	f.send(t, soakOr(time.Minute, 3*time.Second))
+	took, cpu := time.Since(began), f.agent.cpu(t)-before
+	level := f.agent.metric(t, "weir_pressure_level")
+	exportedPackets, exportedBytes := f.checkBooks(t)
+	packets, _ := f.generator.Sent()
+	peak := f.agent.peakMemory(t)
+	t.Logf("%.0f packets a second; %.1f %% of a core, %d MiB; level %.0f, %.0f sweeps sooner; %.0f connections evicted",
+		float64(packets)/took.Seconds(), 100*cpu.Seconds()/took.Seconds(), peak>>20,
+		level, f.agent.metric(t, "weir_pressure_sweeps_total"), f.agent.metric(t, "weir_flow_evictions_total"))
+	if level == 0 || cpu > took || peak > 150<<20 {
+		t.Errorf("level %.0f, %s of CPU in %s, %d bytes of memory, want pressure, a core and 150 MiB at the most",
+			level, cpu, took, peak)
+	}
+	f.agent.terminate(t)
+	f.brain.check(t, exportedPackets, exportedBytes)
+	f.checkSteady(t)
+}
+
+// send sends a million packets a second until the time is over.
+func (f *flood) send(t *testing.T, duration time.Duration) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	enough := after(duration)
+	for begin, sent := time.Now(), uint64(0); !enough(); <-tick.C {
+		if due := uint64(time.Since(begin).Microseconds()); due > sent {
+			f.generator.Send(t, due-sent)
+			sent = due
+		}
+	}
+}
+
+// checkBooks waits until the map is empty, wants the books to balance with what was sent, and returns what was exported.
+func (f *flood) checkBooks(t *testing.T) (packets, bytes uint64) {
+	t.Helper()
+	testnet.Eventually(t, "the map is empty", func() bool { return f.agent.metric(t, "weir_resident_flows") == 0 })
+	balance := func(unit string, sent uint64) (exported uint64) {
+		read := func(what string) uint64 { return uint64(f.agent.metric(t, "weir_"+what+"_"+unit+"_total")) }
+		counted, uncounted, evicted := read("counted"), f.agent.uncounted(t, unit), read("evicted")
+		exported = read("exported")
+		if counted+uncounted != sent || exported+evicted != counted {
+			t.Errorf("%d %s sent, %d counted and %d not, %d exported and %d evicted",
+				sent, unit, counted, uncounted, exported, evicted)
+		}
+		if n := f.agent.metric(t, "weir_unaccounted_"+unit); n != 0 {
+			t.Errorf("%.0f %s unaccounted", n, unit)
+		}
+		return exported
+	}
+	packets, bytes = f.generator.Sent()
+	return balance("packets", packets), balance("bytes", bytes)
+}
+
+// checkSteady compares the events of the established connections with what these sent.
+func (f *flood) checkSteady(t *testing.T) {
+	t.Helper()
+	var sent, missing uint64
+	for i, want := range f.generator.PerSteady() {
+		got := uint64(f.brain.watched[f.steadyFlow(i)])
+		if got > want {
+			t.Errorf("connection %d has %d packets, want %d", i, got, want)
+		}
+		sent, missing = sent+want, missing+want-min(got, want)
+	}
+	t.Logf("of established connections %d packets were sent, and %d are missing", sent, missing)
+	if missing*10_000 > sent {
+		t.Error("want one in 10,000 at the most")
+	}
+}
+
+// cpu is the time that the process has spent on CPUs, its own and the kernel's for it (proc_pid_stat(5), in ticks of 10 ms).
+func (a *agent) cpu(t *testing.T) time.Duration {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", a.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest)
+	var ticks int64
+	for _, field := range fields[11:13] { // utime, stime
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+var peakLine = regexp.MustCompile(`(?m)^VmHWM:\s*(\d+) kB$`)
+
+// peakMemory is the most that the process had resident, in bytes.
+func (a *agent) peakMemory(t *testing.T) uint64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	match := peakLine.FindSubmatch(text)
+	if match == nil {
+		t.Fatalf("no VmHWM in %s", text)
+	}
+	kib, err := strconv.ParseUint(string(match[1]), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib << 10
+}
