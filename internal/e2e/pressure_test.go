@@ -23,7 +23,7 @@ type flood struct {
 	brain     *counter
 }
 
-func newFlood(t *testing.T, flags uint8) *flood {
+func newFlood(t *testing.T, flags uint8, settings ...string) *flood {
 	t.Helper()
 	near, far := testnet.NewNamespace(t), testnet.NewNamespace(t)
 	out, _ := testnet.Veth(t, testnet.End{Namespace: near, Name: "out"}, testnet.End{Namespace: far, Name: "in"})
@@ -32,8 +32,10 @@ func newFlood(t *testing.T, flags uint8) *flood {
 	for i := range f.generator.PerSteady() {
 		f.brain.watched[f.steadyFlow(i)] = 0
 	}
-	f.agent = start(t, far, "AGENT_INTERFACE=in", "AGENT_ENDPOINT_URL="+f.brain.url, "AGENT_SEND_INTERVAL=0.5",
-		"AGENT_MAX_FLOWS=65536", "AGENT_INGRESS_HOOK=xdp", "AGENT_TCP_IDLE_TIMEOUT=4s")
+	f.agent = start(t, far, append([]string{
+		"AGENT_INTERFACE=in", "AGENT_ENDPOINT_URL=" + f.brain.url, "AGENT_SEND_INTERVAL=0.5", "AGENT_MAX_FLOWS=65536",
+		"AGENT_INGRESS_HOOK=xdp", "AGENT_TCP_IDLE_TIMEOUT=10s",
+	}, settings...)...)
 	return f
 }
 
@@ -53,7 +55,7 @@ func TestFlood(t *testing.T) {
 func testFlood(t *testing.T, flags uint8) {
 	f := newFlood(t, flags)
 	before, began := f.agent.cpu(t), time.Now()
-	f.send(t, soakOr(time.Minute, 3*time.Second))
+	f.send(t, 1_000_000, after(soakOr(time.Minute, 3*time.Second)))
 	took, cpu := time.Since(began), f.agent.cpu(t)-before
 	level := f.agent.metric(t, "weir_pressure_level")
 	exportedPackets, exportedBytes := f.checkBooks(t)
@@ -71,17 +73,32 @@ func testFlood(t *testing.T, flags uint8) {
 	f.checkSteady(t)
 }
 
-// send sends a million packets a second until the time is over.
-func (f *flood) send(t *testing.T, duration time.Duration) {
+// TestScan has more connections come than the map has room for, but not at once: those that stay at a single packet make room in
+// time, and everything is in an event.
+func TestScan(t *testing.T) {
+	f := newFlood(t, testnet.SYN, "AGENT_HIGH_WATER=50")
+	f.send(t, 20_000, func() bool {
+		packets, _ := f.generator.Sent()
+		return packets > 75_000
+	})
+	if n := f.agent.metric(t, "weir_flow_inserts_total"); n <= 65536 {
+		t.Errorf("%.0f connections fit into the map: the test shows nothing", n)
+	}
+	f.agent.terminate(t)
+	packets, bytes := f.generator.Sent()
+	f.brain.check(t, packets, bytes)
+}
+
+// send sends so many packets a second until it is enough. If the machine is too busy, there are fewer: no more than those of a
+// second come at once.
+func (f *flood) send(t *testing.T, rate float64, enough func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	enough := after(duration)
-	for begin, sent := time.Now(), uint64(0); !enough(); <-tick.C {
-		if due := uint64(time.Since(begin).Microseconds()); due > sent {
-			f.generator.Send(t, due-sent)
-			sent = due
-		}
+	for last := time.Now(); !enough(); {
+		now := <-tick.C
+		f.generator.Send(t, uint64(rate*min(now.Sub(last), time.Second).Seconds()))
+		last = now
 	}
 }
 
