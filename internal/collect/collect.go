@@ -210,11 +210,13 @@ func (c *Collector) press(swept bool) error {
 	}
 	mono, _ := c.clock()
 	occupied := min(c.books.Occupied(&ledger), c.pressure.capacity)
-	if swept && c.pressure.level > 0 {
-		c.metrics.pressedSweeps.Inc()
-	}
-	if c.pressure.update(occupied, mono, swept) || swept {
+	before := c.pressure.above
+	c.pressure.update(occupied, mono, swept)
+	if swept || c.pressure.above != before {
 		c.pause()
+	}
+	if swept && before {
+		c.metrics.pressedSweeps.Inc()
 	}
 	c.pressure.say(c.log, occupied, mono)
 	c.metrics.level.Set(float64(c.pressure.level))

@@ -38,7 +38,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}),
 		pressedSweeps: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "weir_pressure_sweeps_total",
-			Help: "Walks of the flow map that came sooner because it fills.",
+			Help: "Walks of the flow map that came sooner because it was too full.",
 		}),
 	}
 	for _, reason := range flow.EndReasons() {

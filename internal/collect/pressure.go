@@ -11,22 +11,23 @@ import (
 // idleFloor is as short as pressure makes an idle timeout. A connection that answers is heard of within it, as a rule.
 const idleFloor = time.Second
 
-// pressedShare is sweepShare under pressure. What a walk hands over costs up to four times as much in user space as in the
+// pressedShare is sweepShare above the high mark. What a walk hands over costs up to four times as much in user space as in the
 // kernel: so both together take a core at the most.
 const pressedShare = 5
 
 // sayEvery is how often a change of the level is logged at the most.
 const sayEvery = 10 * time.Second
 
-// pressure is what becomes of the limits when the map fills. Its level goes up by one when the map is first found above the high
-// mark, and with each sweep that leaves it there: at level 1, connections of a single packet have idleFloor as their limit, and
-// each further level halves the idle timeouts of the others, down to idleFloor. It goes down by one at a time, SweepEvery apart,
-// while the map is below the low mark: three quarters of the high one.
+// pressure is what becomes of the limits, and of the pause between sweeps, when the map fills. Its level goes up by one when the
+// map is first found above the high mark, and with each sweep that leaves it there: at level 1, connections of a single packet
+// have idleFloor as their limit, and each further level halves the idle timeouts of the others, down to idleFloor. It goes down by
+// one at a time, SweepEvery apart, while the map is below the low mark: three quarters of the high one.
 type pressure struct {
 	limits    flow.Limits // at level 0
 	capacity  uint64      // connections, and so below
 	high, low uint64
-	most      int // level, where every timeout is as short as it gets
+	above     bool // the high mark, at the last look
+	most      int  // level, where every timeout is as short as it gets
 	level     int
 	changedNs uint64 // when the level did, by the monotonic clock
 
@@ -44,12 +45,12 @@ func newPressure(cfg *Config) pressure {
 	return p
 }
 
-// update follows how many connections the map holds, which is known to be no fewer, and whether a sweep has just come through.
-// It returns whether the level changed.
-func (p *pressure) update(occupied, nowNs uint64, swept bool) bool {
+// update follows how many connections the map holds, at a time of the monotonic clock and perhaps just behind a sweep.
+func (p *pressure) update(occupied, nowNs uint64, swept bool) {
 	before := p.level
+	p.above = occupied > p.high
 	switch {
-	case occupied > p.high && (p.level == 0 || swept):
+	case p.above && (p.level == 0 || swept):
 		p.level = min(p.level+1, p.most)
 	case occupied < p.low && p.level > 0 && nowNs >= p.changedNs+uint64(SweepEvery):
 		p.level--
@@ -57,7 +58,6 @@ func (p *pressure) update(occupied, nowNs uint64, swept bool) bool {
 	if p.level != before {
 		p.changedNs = nowNs
 	}
-	return p.level != before
 }
 
 // limitsNow are those of the level.
@@ -72,12 +72,12 @@ func (p *pressure) limitsNow() flow.Limits {
 	return limits
 }
 
-// pause is how long a sweep has to be behind the beginning of the last one, which spent so long in the kernel.
+// pause is the time from the beginning of a sweep that spent so long in the kernel to that of the next.
 func (p *pressure) pause(walked time.Duration) time.Duration {
-	if p.level == 0 {
-		return max(SweepEvery, sweepShare*walked)
+	if p.above {
+		return max(Look, pressedShare*walked)
 	}
-	return max(Look, pressedShare*walked)
+	return max(SweepEvery, sweepShare*walked)
 }
 
 // say logs the level if it is not the one that was logged last, unless that was just now.
