@@ -20,8 +20,8 @@ const sayEvery = 10 * time.Second
 
 // pressure is what becomes of the limits, and of the pause between sweeps, when the map fills. Its level goes up by one when the
 // map is first found above the high mark, and with each sweep that leaves it there: at level 1, connections of a single packet
-// have idleFloor as their limit, and each further level halves the idle timeouts of the others, down to idleFloor. It goes down by
-// one at a time, SweepEvery apart, while the map is below the low mark: three quarters of the high one.
+// have idleFloor as their limit, and each further level halves the idle timeouts of the others, down to idleFloor. It goes down
+// by one at a time, SweepEvery apart, while the map is below the low mark: three quarters of the high one.
 type pressure struct {
 	limits    flow.Limits // at level 0
 	capacity  uint64      // connections, and so below

@@ -43,9 +43,9 @@ func (f *flood) steadyFlow(i int) string {
 	return fmt.Sprintf("%s-192.0.2.1:9-TCP", f.generator.Flow(sources+i))
 }
 
-// TestFlood has a million segments a second, or as many as the machine can send, make a map overflow. What established connections
-// send meanwhile is in their events, but for a ten-thousandth at the most; everything else is in an event or evicted, and counted;
-// and the agent stays small.
+// TestFlood has a million segments a second, or as many as the machine can send, make a map overflow. What established
+// connections send meanwhile is in their events, but for a ten-thousandth at the most; everything else is in an event or evicted,
+// and counted; and the agent stays small.
 func TestFlood(t *testing.T) {
 	for name, flags := range map[string]uint8{"SYN": testnet.SYN, "FIN": testnet.FIN | testnet.ACK, "RST": testnet.RST} {
 		t.Run(name, func(t *testing.T) { testFlood(t, flags) })
