@@ -17,6 +17,11 @@ func TestSingleIdle(t *testing.T) {
 	patient := flow.Limits{TCPIdle: never, OtherIdle: never, Active: never, Linger: never, SingleIdle: 1}
 	parts := patient
 	parts.Active, parts.SingleIdle = 0, 0
+	k := newKernel(t, 1024)
+	sweep := func(limits flow.Limits) []flow.Record {
+		records, _ := k.records(t, func() (flow.Resident, bool, error) { return k.Sweep(now(), limits) })
+		return records
+	}
 	for _, row := range []struct {
 		name    string
 		before  [][]byte // handed over in part
@@ -34,11 +39,6 @@ func TestSingleIdle(t *testing.T) {
 		{"a longer limit of their own", nil, [][]byte{there}, flow.Limits{Active: never, SingleIdle: never}, 1},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			k := newKernel(t, 1024)
-			sweep := func(limits flow.Limits) []flow.Record {
-				records, _ := k.records(t, func() (flow.Resident, bool, error) { return k.Sweep(now(), limits) })
-				return records
-			}
 			for _, frame := range row.before {
 				k.run(t, kernelProgXdpIngress, frame, nil)
 			}
@@ -57,6 +57,7 @@ func TestSingleIdle(t *testing.T) {
 					t.Errorf("ended by %s, want idle", r.EndReason)
 				}
 			}
+			k.records(t, k.SweepOut)
 		})
 	}
 }
