@@ -98,8 +98,7 @@ type Collector struct {
 }
 
 // New returns a Collector that passes its events to sink, one at a time.
-func New(cfg Config, kernel Kernel, host Host, clock Clock, sink Sink, log *zap.Logger,
-	reg prometheus.Registerer,
+func New(cfg Config, kernel Kernel, host Host, clock Clock, sink Sink, log *zap.Logger, reg prometheus.Registerer,
 ) (*Collector, error) {
 	m, err := newMetrics(reg)
 	if err != nil {
