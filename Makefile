@@ -40,8 +40,8 @@ test: test-packages ## run all tests (root)
 	$(GO) test -race -p 1 -timeout 14m ./...  # one package at a time: they count packets and measure delays
 
 .PHONY: soak
-soak: test-packages ## kill, restart and starve the agent under load, for half an hour (root)
-	WEIR_SOAK=1 CI=true $(GO) test -count 1 -timeout 60m -v -run '^(TestKill|TestRestarts|TestOutage)$$' ./internal/e2e
+soak: test-packages ## kill, restart, starve and flood the agent under load, for half an hour (root)
+	WEIR_SOAK=1 CI=true $(GO) test -count 1 -timeout 60m -v -run '^(TestKill|TestRestarts|TestOutage|TestFlood)$$' ./internal/e2e
 
 .PHONY: test-kernels
 test-kernels: kernel-packages test-packages ## run the kernel side's tests on this kernel, and with those of tunnels on Debian's 6.1 and 6.12, emulated (root)

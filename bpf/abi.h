@@ -49,9 +49,10 @@ enum flow_state {
 	STATE_OPENED_0 = 1 << 4,
 	STATE_OPENED_1 = 1 << 5,
 	STATE_OPENED = STATE_OPENED_0 | STATE_OPENED_1,
-	STATE_SAMPLED_0 = 1 << 6, /* what it sends is not looked at any more */
-	STATE_SAMPLED_1 = 1 << 7,
-	STATE_SSH = 1 << 8, /* lengths of its packets are gathered */
+	STATE_PARTED = 1 << 6, /* a part of it was handed over: the counters are not of all its packets */
+	STATE_SAMPLED_0 = 1 << 7, /* what it sends is not looked at any more */
+	STATE_SAMPLED_1 = 1 << 8,
+	STATE_SSH = 1 << 9, /* lengths of its packets are gathered */
 	STATE_SAMPLED = STATE_SAMPLED_0 | STATE_SAMPLED_1 | STATE_SSH,
 };
 
@@ -268,6 +269,7 @@ struct sweep_args {
 	__u64 now_ns; /* by the clock of the packets */
 	__u64 tcp_idle_ns;
 	__u64 other_idle_ns;
+	__u64 single_idle_ns; /* of entries with a single packet so far, if that is less; 0: as the others */
 	__u64 active_ns;
 	__u64 linger_ns; /* a closed entry leaves when nothing was seen for this long */
 	__u32 shutdown;  /* hand over everything */
@@ -310,6 +312,6 @@ _Static_assert(sizeof(struct opened_record) == 320, "opened_record");
 _Static_assert(sizeof(struct sample_head) == 64, "sample_head");
 _Static_assert(sizeof(struct lengths) == 880, "lengths");
 _Static_assert(sizeof(struct closing) == 56, "closing");
-_Static_assert(sizeof(struct sweep_args) == 88, "sweep_args");
+_Static_assert(sizeof(struct sweep_args) == 96, "sweep_args");
 
 #endif

@@ -140,6 +140,8 @@ static __always_inline int hand_over(struct flow_key *key, struct flow_entry *en
 		forget(&own);
 	packets = packets_of(&r->entry, 0) + packets_of(&r->entry, 1);
 	bytes = bytes_of(&r->entry, 0) + bytes_of(&r->entry, 1);
+	if (why == HANDOVER_ACTIVE)
+		__sync_fetch_and_or(&entry->state, STATE_PARTED);
 	/* If the map evicted the entry in this instant, the eviction is what took it. */
 	keep = why == HANDOVER_ACTIVE || remove(&own);
 	/* An entry whose last packets left with an active hand-over has nothing to say. */
@@ -169,10 +171,19 @@ static __always_inline __u64 earlier(__u64 a, __u64 b)
 	return a < b ? a : b;
 }
 
-/* How long nothing is seen of a connection that has ended. */
-static __always_inline __u64 idle_limit(const struct sweep_args *args, const struct flow_key *key)
+/* Whether one packet is all that ever came. */
+static __always_inline int single(const struct flow_entry *e)
 {
-	return key->protocol == IPPROTO_TCP ? args->tcp_idle_ns : args->other_idle_ns;
+	return packets_of(e, 0) + packets_of(e, 1) == 1 && !(e->state & STATE_PARTED);
+}
+
+/* How long nothing is seen of a connection that has ended. */
+static __always_inline __u64 idle_limit(const struct sweep_args *args, const struct flow_key *key,
+					const struct flow_entry *e)
+{
+	__u64 limit = key->protocol == IPPROTO_TCP ? args->tcp_idle_ns : args->other_idle_ns;
+
+	return args->single_idle_ns && single(e) ? earlier(limit, args->single_idle_ns) : limit;
 }
 
 /* When the first packet came of those that the entry counts, or now if it counts none: the next one comes no earlier. */
@@ -207,7 +218,7 @@ static __always_inline int due(const struct sweep_args *args, const struct flow_
 		*why = HANDOVER_CLOSED;
 		return 1;
 	}
-	if (idle >= idle_limit(args, key)) {
+	if (idle >= idle_limit(args, key, e)) {
 		*why = HANDOVER_IDLE;
 		return 1;
 	}
@@ -219,7 +230,7 @@ static __always_inline int due(const struct sweep_args *args, const struct flow_
 static __always_inline __u64 due_ns(const struct sweep_args *args, const struct flow_key *key,
 				    const struct flow_entry *e)
 {
-	__u64 idle = idle_limit(args, key);
+	__u64 idle = idle_limit(args, key, e);
 
 	if (e->state & STATE_CLOSED)
 		idle = earlier(idle, args->linger_ns);

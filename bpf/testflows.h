@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
-/* The flows of tests and benchmarks: UDP/IPv4 frames that differ in source address and source port. */
+/*
+ * The flows of tests and benchmarks: UDP/IPv4 frames that differ in source address and source port. TCP has its source port in
+ * the same place.
+ */
 #ifndef WEIR_TESTFLOWS_H
 #define WEIR_TESTFLOWS_H
 

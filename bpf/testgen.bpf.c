@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * Load for tests and benchmarks: `generate` turns a UDP/IPv4 template into an exact number of frames of known flows and
- * sends them into a network device; `count` is the plainest of receivers, to test `generate` itself with.
+ * Load for tests and benchmarks: `generate` turns a template of UDP or TCP over IPv4 into an exact number of frames of known
+ * flows and sends them into a network device; `count` is the plainest of receivers, to test `generate` itself with.
  */
 #include <stdbool.h>
 
@@ -13,10 +13,16 @@
 #include "testflows.h"
 
 #define COUNTED_FLOWS 65536
+#define STEADY_EVERY 16 /* one frame in so many is of a connection that goes on */
+
+#define TCP_FLAGS_AT 13 /* RFC 9293, section 3.1 */
+#define TCP_ACK 0x10
 
 volatile const __u32 target;       /* index of the interface that the frames go to */
 volatile const __u64 flow_mask;    /* number of flows - 1; the number is a power of two */
 volatile const bool shuffled;      /* flows in pseudo-random order, not in turn */
+volatile const __u32 steady_flows; /* beside them, TCP connections that go on: a power of two, or 0 */
+volatile const __u8 tcp_flags;     /* of the others, where there are any of these */
 volatile const __u32 base_address; /* host byte order */
 volatile const __u32 header_sum;   /* of the IPv4 header's 16-bit words, source address and checksum left out */
 
@@ -37,6 +43,14 @@ struct {
 	__type(value, __u64);
 } counted_flows SEC(".maps");
 
+/* The flow that a frame is of. The same is in generator.go. */
+static __u64 flow_of(__u64 i)
+{
+	if (steady_flows && i % STEADY_EVERY == 0)
+		return flow_mask + 1 + i / STEADY_EVERY % steady_flows;
+	return (shuffled ? mix(i) : i) & flow_mask;
+}
+
 /*
  * Writes every field that differs between flows. Nothing is adjusted from what the frame holds: the kernel hands out
  * used buffers again as they are.
@@ -54,15 +68,29 @@ static void write_source(struct frame *frame, __u64 flow)
 	frame->udp.source = bpf_htons(FIRST_PORT | (flow & PORT_MASK));
 }
 
+/* 0 for a frame that is too short. */
+static int write_flags(struct xdp_md *ctx, __u8 flags)
+{
+	__u8 *at = (void *)(long)ctx->data + sizeof(struct ethhdr) + sizeof(struct iphdr) + TCP_FLAGS_AT;
+
+	if ((void *)(at + 1) > (void *)(long)ctx->data_end)
+		return 0;
+	*at = flags;
+	return 1;
+}
+
 SEC("xdp")
 int generate(struct xdp_md *ctx)
 {
 	struct frame *frame = (void *)(long)ctx->data;
 	__u64 i = sent;
+	__u64 flow = flow_of(i);
 
 	if ((void *)(frame + 1) > (void *)(long)ctx->data_end || i >= limit)
 		return XDP_DROP;
-	write_source(frame, (shuffled ? mix(i) : i) & flow_mask);
+	write_source(frame, flow);
+	if (steady_flows && !write_flags(ctx, flow > flow_mask ? TCP_ACK : tcp_flags))
+		return XDP_DROP;
 	sent = i + 1;
 	return bpf_redirect(target, 0);
 }

@@ -135,7 +135,7 @@ func (a *Agent) newCollector(s config.Settings, node *enrich.Node, reg *promethe
 	if err != nil {
 		return err
 	}
-	a.collector, err = collect.New(cfg, a.kernel, node, identifier, collect.SystemClock, a.deliverer, reg)
+	a.collector, err = collect.New(cfg, a.kernel, node, identifier, collect.SystemClock, a.deliverer, a.log, reg)
 	return err
 }
 
@@ -237,6 +237,7 @@ func collectConfig(s config.Settings) (collect.Config, error) {
 		},
 		Connections: s.FlowShape == config.ShapeConnection,
 		MaxFlows:    int(s.MaxFlows),
+		HighWater:   s.HighWater,
 		Hostname:    hostname,
 	}, nil
 }
@@ -397,7 +398,7 @@ func (a *Agent) report() error {
 		zap.Uint64("packets_uncounted", packets(ledger.Uncounted)),
 		zap.Uint64("packets_exported", ledger.Exported.Packets), zap.Uint64("packets_evicted", audit.Evicted.Packets),
 		zap.Int64("packets_unaccounted", audit.UnaccountedPackets),
-		zap.Uint64("flows_left", ledger.Inserts-ledger.Deletes-audit.EvictedFlows))
+		zap.Uint64("flows_left", audit.Occupied(&ledger)))
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
 	"weir/internal/collect"
 	"weir/internal/flow"
@@ -49,7 +50,7 @@ func TestEnteringTakesLong(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			k, start := &idleKernel{}, time.Now()
 			clock := func() (uint64, time.Time) { return uint64(time.Since(start)), time.Now() }
-			c, err := collect.New(collect.Config{}, k, nil, nobody(t), clock, nil, prometheus.NewRegistry())
+			c, err := collect.New(collect.Config{}, k, nil, nobody(t), clock, nil, zap.NewNop(), prometheus.NewRegistry())
 			if err != nil {
 				t.Fatal(err)
 			}

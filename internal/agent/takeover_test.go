@@ -104,7 +104,7 @@ func takingOver(t *testing.T, dir string, sizes ...uint32) (*Agent, *askedClock)
 			t.Error(err)
 		}
 	})
-	a.collector, err = collect.New(collect.Config{}, kernel, nil, nobody(t), clock.read, a.deliverer, prometheus.NewRegistry())
+	a.collector, err = collect.New(collect.Config{}, kernel, nil, nobody(t), clock.read, a.deliverer, zap.NewNop(), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
 	"weir/internal/flow"
 )
@@ -11,7 +12,7 @@ import (
 // BenchmarkEvent is the way of a record to an encoded FlowEvent.
 func BenchmarkEvent(b *testing.B) {
 	kernel, sink := &fakeKernel{}, &encoder{}
-	c, err := New(Config{Hostname: "node-1"}, kernel, fakeHost{}, &fakeIdentifier{}, kernel.clock, sink, prometheus.NewRegistry())
+	c, err := New(Config{Hostname: "node-1"}, kernel, fakeHost{}, &fakeIdentifier{}, kernel.clock, sink, zap.NewNop(), prometheus.NewRegistry())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
 	"weir/internal/flow"
 )
@@ -76,6 +77,7 @@ type Config struct {
 	Limits      flow.Limits
 	Connections bool // one event per connection, not per direction
 	MaxFlows    int  // connections that the kernel's map was made for
+	HighWater   int  // percent of MaxFlows above which limits become shorter, 1 to 100
 	Hostname    string
 }
 
@@ -87,10 +89,13 @@ type Collector struct {
 	identifier Identifier
 	clock      Clock
 	sink       Sink
+	log        *zap.Logger
 	metrics    *metrics
 
+	pressure     pressure
 	fins, resets lingering
-	nextSweep    uint64        // by the monotonic clock
+	began        uint64 // the last sweep, by the monotonic clock
+	nextSweep    uint64
 	pauseEnds    uint64        // nextSweep, as it was before it was put off
 	known        uint64        // arrivals before the last whole walk of the map
 	walked       time.Duration // in the kernel, by the last sweep; waiting for a slow Brain is none of it
@@ -107,14 +112,15 @@ type Collector struct {
 }
 
 // New returns a Collector that passes its events to sink, one at a time.
-func New(cfg Config, kernel Kernel, host Host, identifier Identifier, clock Clock, sink Sink, reg prometheus.Registerer,
+func New(
+	cfg Config, kernel Kernel, host Host, identifier Identifier, clock Clock, sink Sink, log *zap.Logger, reg prometheus.Registerer,
 ) (*Collector, error) {
 	m, err := newMetrics(reg)
 	if err != nil {
 		return nil, err
 	}
 	c := &Collector{
-		cfg: cfg, kernel: kernel, host: host, identifier: identifier, clock: clock, sink: sink, metrics: m,
+		cfg: cfg, kernel: kernel, host: host, identifier: identifier, clock: clock, sink: sink, log: log, metrics: m,
 		fins:   lingering{linger: cfg.Limits.Linger, most: cfg.MaxFlows},
 		resets: lingering{linger: cfg.Limits.Linger / 3, most: cfg.MaxFlows},
 	}
@@ -160,8 +166,9 @@ func (c *Collector) Begin() {
 	mono, wall := c.clock()
 	c.fins.pop(len(c.fins.queue) - c.fins.head)
 	c.resets.pop(len(c.resets.queue) - c.resets.head)
-	c.pauseEnds = mono + uint64(SweepEvery)
-	c.nextSweep = c.pauseEnds
+	c.pressure = newPressure(&c.cfg)
+	c.began, c.walked = mono, 0
+	c.pause()
 	c.worked.Store(wall.UnixNano())
 }
 
@@ -205,17 +212,45 @@ func (c *Collector) Look(ctx context.Context) error {
 			return err
 		}
 	}
-	if mono < c.nextSweep {
-		return nil
+	sweeps := mono >= c.nextSweep
+	if sweeps {
+		c.began, c.walked = mono, 0
+		if err := c.sweep(ctx, func() (flow.Resident, bool, error) {
+			now, _ := c.clock()
+			return c.kernel.Sweep(now, c.pressure.limitsNow())
+		}); err != nil {
+			return err
+		}
 	}
-	c.walked = 0
-	err := c.sweep(ctx, func() (flow.Resident, bool, error) {
-		now, _ := c.clock()
-		return c.kernel.Sweep(now, c.cfg.Limits)
-	})
-	c.pauseEnds = mono + uint64(max(SweepEvery, sweepShare*c.walked))
+	return c.press(sweeps)
+}
+
+// press has the limits and the next sweep follow how full the map is.
+func (c *Collector) press(swept bool) error {
+	ledger, err := c.kernel.Ledger()
+	if err != nil {
+		return err
+	}
+	mono, _ := c.clock()
+	occupied := min(c.books.Occupied(&ledger), c.pressure.capacity)
+	before := c.pressure.above
+	c.pressure.update(occupied, mono, swept)
+	if swept || c.pressure.above != before {
+		c.pause()
+	}
+	if swept && before {
+		c.metrics.pressedSweeps.Inc()
+	}
+	c.pressure.say(c.log, occupied, mono)
+	c.metrics.level.Set(float64(c.pressure.level))
+	c.metrics.occupancy.Set(float64(occupied) / float64(c.pressure.capacity))
+	return nil
+}
+
+// pause sets when the next sweep is.
+func (c *Collector) pause() {
+	c.pauseEnds = c.began + uint64(c.pressure.pause(c.walked))
 	c.nextSweep = c.pauseEnds
-	return err
 }
 
 // PutOff has the next sweep wait until an entry can be due. It is called after each Look by whoever has time pass faster than
@@ -227,7 +262,7 @@ func (c *Collector) PutOff() error {
 	}
 	due := c.books.Resident.DueNs
 	switch {
-	case arrivals(&ledger) != c.known:
+	case arrivals(&ledger) != c.known || c.pressure.level > 0:
 		due = 0
 	case due == 0:
 		due = math.MaxInt64

@@ -11,6 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"weir/internal/flow"
 )
@@ -37,6 +39,7 @@ type fakeKernel struct {
 	refuse bool   // to take anything
 	walk   time.Duration
 	ledger flow.Ledger
+	stay   func(time.Duration) uint64 // connections that are not due, by the time since start; may be nil
 	fail   error
 }
 
@@ -59,7 +62,7 @@ func (k *fakeKernel) sweep() (flow.Resident, bool, error) {
 	time.Sleep(k.walk) // the clock is synctest's
 	n := min(k.room, len(k.due))
 	k.ring, k.due = append(k.ring, k.due[:n]...), k.due[n:]
-	return flow.Resident{Flows: uint64(len(k.due))}, len(k.due) == 0, k.fail
+	return flow.Resident{Flows: k.occupied() + uint64(len(k.due))}, len(k.due) == 0, k.fail
 }
 
 func (k *fakeKernel) Take(closed []flow.Closing) (int, error) {
@@ -109,7 +112,18 @@ func (k *fakeKernel) ReadSamples(sample func(*flow.Sample), lengths func(*flow.L
 	return nil
 }
 
-func (k *fakeKernel) Ledger() (flow.Ledger, error) { return k.ledger, nil }
+func (k *fakeKernel) Ledger() (flow.Ledger, error) {
+	ledger := k.ledger
+	ledger.Inserts += k.occupied()
+	return ledger, nil
+}
+
+func (k *fakeKernel) occupied() uint64 {
+	if k.stay == nil {
+		return 0
+	}
+	return k.stay(time.Since(k.start))
+}
 
 // fakeHost has one address and two interfaces, and another namespace with one, number 9.
 type fakeHost struct{}
@@ -155,6 +169,7 @@ type fixture struct {
 	added  func() // called for each event
 	seal   func()
 	reg    *prometheus.Registry
+	logs   *observer.ObservedLogs
 }
 
 func (f *fixture) Add(e *flow.Event) {
@@ -171,13 +186,14 @@ func (f *fixture) Seal() { f.seal() }
 
 func newFixture(t *testing.T, cfg Config) *fixture {
 	t.Helper()
-	cfg.MaxFlows = 4096
+	cfg.MaxFlows, cfg.HighWater = 4096, 80
+	core, logs := observer.New(zap.DebugLevel)
 	f := &fixture{
-		kernel: &fakeKernel{start: time.Now(), room: 100}, identifier: &fakeIdentifier{}, reg: prometheus.NewRegistry(),
+		kernel: &fakeKernel{start: time.Now(), room: 100}, identifier: &fakeIdentifier{}, reg: prometheus.NewRegistry(), logs: logs,
 	}
 	f.added, f.seal = func() {}, func() {}
 	var err error
-	f.Collector, err = New(cfg, f.kernel, fakeHost{}, f.identifier, f.kernel.clock, f, f.reg)
+	f.Collector, err = New(cfg, f.kernel, fakeHost{}, f.identifier, f.kernel.clock, f, zap.New(core), f.reg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +247,7 @@ func TestManyClosed(t *testing.T) {
 			f.kernel.announce = append(f.kernel.announce, closing(uint16(i), false, 0))
 		}
 		f.kernel.announce = append(f.kernel.announce, closing(9999, false, time.Hour)) // not yet due
-		f.runFor(t, Look)
+		f.runFor(t, Look+Look/2)
 		var ports []uint16
 		for _, taken := range f.kernel.taken {
 			for _, c := range taken {

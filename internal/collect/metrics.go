@@ -11,6 +11,10 @@ import (
 type metrics struct {
 	events []prometheus.Counter // by flow.EndReason
 	sweeps prometheus.Histogram
+
+	level         prometheus.Gauge
+	occupancy     prometheus.Gauge
+	pressedSweeps prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -24,11 +28,23 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Help:    "How long one walk of the flow map took in the kernel.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 8),
 		}),
+		level: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "weir_pressure_level",
+			Help: "How far idle timeouts are shortened because the flow map fills; 0 is not at all.",
+		}),
+		occupancy: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "weir_map_occupancy_ratio",
+			Help: "Connections in the flow map, of those that it was made for, at the last look.",
+		}),
+		pressedSweeps: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "weir_pressure_sweeps_total",
+			Help: "Walks of the flow map that came sooner because it was too full.",
+		}),
 	}
 	for _, reason := range flow.EndReasons() {
 		m.events = append(m.events, events.WithLabelValues(reason.String()))
 	}
-	for _, collector := range []prometheus.Collector{events, m.sweeps} {
+	for _, collector := range []prometheus.Collector{events, m.sweeps, m.level, m.occupancy, m.pressedSweeps} {
 		if err := reg.Register(collector); err != nil {
 			return nil, fmt.Errorf("register the collector's metrics: %w", err)
 		}

@@ -26,6 +26,7 @@ func defaults() Settings {
 		Zones:            ZonesNone,
 		FlowShape:        ShapeFlow,
 		MaxFlows:         262144,
+		HighWater:        80,
 		TCPIdleTimeout:   time.Minute,
 		UDPIdleTimeout:   30 * time.Second,
 		ActiveTimeout:    time.Minute,
@@ -150,6 +151,7 @@ var settingCases = []struct {
 	{"flow-shape", "connection", func(s *Settings) { s.FlowShape = ShapeConnection }},
 	{"max-flows", "1024", func(s *Settings) { s.MaxFlows = 1024 }},
 	{"max-flows", "16777216", func(s *Settings) { s.MaxFlows = 16777216 }},
+	{"high-water", "100", func(s *Settings) { s.HighWater = 100 }},
 	{"tcp-idle-timeout", "1m30s", func(s *Settings) { s.TCPIdleTimeout = 90 * time.Second }},
 	{"udp-idle-timeout", "0.5", func(s *Settings) { s.UDPIdleTimeout = 500 * time.Millisecond }},
 	{"active-timeout", "24h", func(s *Settings) { s.ActiveTimeout = 24 * time.Hour }},
@@ -306,7 +308,7 @@ func TestCommands(t *testing.T) {
 // TestReplay: a replay has a file and, of the settings, those that a capture has use for.
 func TestReplay(t *testing.T) {
 	want := Settings{
-		Sampling: 1, FlowShape: ShapeConnection, MaxFlows: 262144, Zones: ZonesNone, Hostname: "node-1",
+		Sampling: 1, FlowShape: ShapeConnection, MaxFlows: 262144, HighWater: 80, Zones: ZonesNone, Hostname: "node-1",
 		TCPIdleTimeout: time.Minute, UDPIdleTimeout: 30 * time.Second, ActiveTimeout: 5 * time.Second, CloseLinger: time.Second,
 		Fingerprints: Fingerprints{flow.JA4},
 	}

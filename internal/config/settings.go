@@ -25,6 +25,7 @@ type Settings struct {
 
 	FlowShape      FlowShape     `group:"Flows" var:"AGENT_FLOW_SHAPE" replay:"" default:"flow" help:"What an event tells of: flow is one direction of a connection, connection is both."`
 	MaxFlows       uint32        `group:"Flows" var:"AGENT_MAX_FLOWS" replay:"" default:"262144" min:"1024" max:"16777216" help:"Connections that the kernel's map has room for; when it is full, those unused for longest are evicted and counted."`
+	HighWater      int           `group:"Flows" var:"AGENT_HIGH_WATER" replay:"" default:"80" min:"1" max:"100" help:"Above so many percent of AGENT_MAX_FLOWS, the map is looked through up to ten times a second, connections of a single packet end after 1s, and then the idle timeouts are halved, step by step, down to 1s. Below three quarters of it they lengthen again. 100 is never."`
 	TCPIdleTimeout time.Duration `group:"Flows" var:"AGENT_TCP_IDLE_TIMEOUT" replay:"" default:"60s" min:"100ms" max:"24h" help:"A TCP connection has ended when no packet came for so long. This and the next two are looked at every 2s, or less often if millions of flows make that long."`
 	UDPIdleTimeout time.Duration `group:"Flows" var:"AGENT_UDP_IDLE_TIMEOUT" replay:"" default:"30s" min:"100ms" max:"24h" help:"The same for UDP and every other protocol."`
 	ActiveTimeout  time.Duration `group:"Flows" var:"AGENT_ACTIVE_TIMEOUT" replay:"" default:"60s" min:"100ms" max:"24h" help:"A connection that goes on is reported in parts, each of about so long."`

@@ -17,11 +17,12 @@ func (d *Datapath) Sweep(nowNs uint64, limits flow.Limits) (flow.Resident, bool,
 		return flow.Resident{}, false, err
 	}
 	resident, whole, err := d.sweep(kernelSweepArgs{
-		NowNs:       nowNs,
-		TcpIdleNs:   uint64(limits.TCPIdle),
-		OtherIdleNs: uint64(limits.OtherIdle),
-		ActiveNs:    uint64(limits.Active),
-		LingerNs:    uint64(limits.Linger),
+		NowNs:        nowNs,
+		TcpIdleNs:    uint64(limits.TCPIdle),
+		OtherIdleNs:  uint64(limits.OtherIdle),
+		SingleIdleNs: uint64(limits.SingleIdle),
+		ActiveNs:     uint64(limits.Active),
+		LingerNs:     uint64(limits.Linger),
 	})
 	if whole {
 		d.zones.sweptSince(nowNs)

@@ -100,10 +100,11 @@ const (
 	kernelFlowStateSTATE_OPENED_0  kernelFlowState = 16
 	kernelFlowStateSTATE_OPENED_1  kernelFlowState = 32
 	kernelFlowStateSTATE_OPENED    kernelFlowState = 48
-	kernelFlowStateSTATE_SAMPLED_0 kernelFlowState = 64
-	kernelFlowStateSTATE_SAMPLED_1 kernelFlowState = 128
-	kernelFlowStateSTATE_SSH       kernelFlowState = 256
-	kernelFlowStateSTATE_SAMPLED   kernelFlowState = 448
+	kernelFlowStateSTATE_PARTED    kernelFlowState = 64
+	kernelFlowStateSTATE_SAMPLED_0 kernelFlowState = 128
+	kernelFlowStateSTATE_SAMPLED_1 kernelFlowState = 256
+	kernelFlowStateSTATE_SSH       kernelFlowState = 512
+	kernelFlowStateSTATE_SAMPLED   kernelFlowState = 896
 )
 
 type kernelHandover uint32
@@ -306,6 +307,7 @@ type kernelSweepArgs struct {
 	NowNs           uint64
 	TcpIdleNs       uint64
 	OtherIdleNs     uint64
+	SingleIdleNs    uint64
 	ActiveNs        uint64
 	LingerNs        uint64
 	Shutdown        uint32

@@ -30,6 +30,7 @@ type zones struct {
 	leaving map[uint16]uint64 // zones that no new packet gets, by when that began, nanoseconds
 	swept   uint64            // when the last whole sweep began; the records of it have been read
 	looked  uint64            // when reclaim last looked for tunnels that are gone
+	wait    uint64            // the longest that reclaim was told of, and the slack, nanoseconds
 }
 
 // around is what a zone stands for.
@@ -136,13 +137,14 @@ func (z *zones) each(fn func(*kernelTunnel, *kernelTunnelZone)) error {
 
 // reclaim is called before a sweep that begins now, with the longest time for which an entry may be idle. A tunnel that was
 // not seen for longer gets no more packets under its zone, and has no entry that the sweep leaves. The zone is free once a
-// whole sweep has handed over even what a packet counted that was on its way just then.
+// whole sweep has handed over even what a packet counted that was on its way just then. That time may be shorter now than for
+// the next sweep: the longest one counts.
 func (z *zones) reclaim(now uint64, idle time.Duration) error {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	wait := uint64(idle + tunnelSlack)
+	z.wait = max(z.wait, uint64(idle+tunnelSlack))
 	for zone, since := range z.leaving {
-		if z.swept < since+wait {
+		if z.swept < since+z.wait {
 			continue
 		}
 		if err := z.free.Update(nil, uint32(zone), ebpf.UpdateAny); err != nil {
@@ -151,18 +153,18 @@ func (z *zones) reclaim(now uint64, idle time.Duration) error {
 		delete(z.known, zone)
 		delete(z.leaving, zone)
 	}
-	if len(z.known) == 0 || now < z.looked+wait {
+	if len(z.known) == 0 || now < z.looked+z.wait {
 		return nil
 	}
 	z.looked = now
-	return z.retire(now, wait)
+	return z.retire(now)
 }
 
-// retire takes the tunnels out of the kernel's map that were not seen for so long.
-func (z *zones) retire(now, wait uint64) error {
+// retire takes the tunnels out of the kernel's map that were not seen for as long as an entry may be idle.
+func (z *zones) retire(now uint64) error {
 	var gone []kernelTunnel
 	if err := z.each(func(t *kernelTunnel, v *kernelTunnelZone) {
-		if v.SeenNs+wait < now {
+		if v.SeenNs+z.wait < now {
 			gone = append(gone, *t)
 			z.known[uint16(v.Zone)] = around{vlan: t.Vlan, tunnel: decodeTunnel(t)}
 			z.leaving[uint16(v.Zone)] = now

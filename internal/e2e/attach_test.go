@@ -36,6 +36,13 @@ func (a *agent) seen(t *testing.T) uint64 {
 	return a.total(t, "weir_seen_packets_total", "hook", "xdp_ingress", "tc_ingress", "tc_egress")
 }
 
+// uncounted is how many packets or bytes were seen and not counted.
+func (a *agent) uncounted(t *testing.T, unit string) uint64 {
+	t.Helper()
+	return a.total(t, "weir_uncounted_"+unit+"_total", "reason", "not_ip", "truncated", "malformed", "unsupported",
+		"not_sampled", "duplicate", "no_memory", "expiring")
+}
+
 // waitAttached waits until both sides of so many interfaces are, by TCX.
 func (a *agent) waitAttached(t *testing.T, interfaces int) {
 	t.Helper()
@@ -52,9 +59,7 @@ func (a *agent) checkLedger(t *testing.T) {
 		return a.metric(t, "weir_exported_packets_total") == a.metric(t, "weir_counted_packets_total") &&
 			a.metric(t, "weir_resident_flows") == 0
 	})
-	counted := uint64(a.metric(t, "weir_counted_packets_total"))
-	uncounted := a.total(t, "weir_uncounted_packets_total", "reason", "not_ip", "truncated", "malformed", "unsupported",
-		"not_sampled", "duplicate", "no_memory", "expiring")
+	counted, uncounted := uint64(a.metric(t, "weir_counted_packets_total")), a.uncounted(t, "packets")
 	if seen := a.seen(t); seen != counted+uncounted {
 		t.Errorf("%d packets seen, %d counted and %d not", seen, counted, uncounted)
 	}

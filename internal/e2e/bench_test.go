@@ -175,7 +175,8 @@ func (p *course) pingPong(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// sendAt sends so many packets a second until enough says that it is time.
+// sendAt sends so many packets a second until enough says that it is time. If the machine is too busy, there are fewer: no more
+// than those of a second come at once.
 func sendAt(t testing.TB, g *testnet.Generator, rate uint64, enough func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -183,11 +184,11 @@ func sendAt(t testing.TB, g *testnet.Generator, rate uint64, enough func() bool)
 	begin, sent := time.Now(), uint64(0)
 	for !enough() {
 		now := <-tick.C
-		if now.Sub(begin) > time.Minute {
+		if now.Sub(begin) > 2*time.Minute {
 			t.Fatalf("sent for %s, and it was not enough", now.Sub(begin))
 		}
 		if due := rate * uint64(now.Sub(begin)) / uint64(time.Second); due > sent {
-			g.Send(t, due-sent)
+			g.Send(t, min(due-sent, rate))
 			sent = due
 		}
 	}

@@ -29,17 +29,18 @@ type counter struct {
 	events   int                         // duplicates left out, and so below
 	packets  int64
 	bytes    int64
-	repeated int           // events that came again
-	newest   time.Time     // the latest packet that came in an event, accepted or not
-	back     time.Time     // when something was accepted for the first time since it was last away
-	latest   time.Duration // the longest that an event took whose last packet was after that
+	watched  map[string]int64 // packets of the flows that were put in here, by flow_id
+	repeated int              // events that came again
+	newest   time.Time        // the latest packet that came in an event, accepted or not
+	back     time.Time        // when something was accepted for the first time since it was last away
+	latest   time.Duration    // the longest that an event took whose last packet was after that
 	err      error
 }
 
 // newCounter starts a Brain on a namespace's loopback, until the test's end.
 func newCounter(t testing.TB, namespace *testnet.Namespace) *counter {
 	t.Helper()
-	c := &counter{seen: map[string]map[uint64]int64{}}
+	c := &counter{seen: map[string]map[uint64]int64{}, watched: map[string]int64{}}
 	var listener net.Listener
 	err := namespace.Do(func() (err error) {
 		listener, err = net.Listen("tcp", "127.0.0.1:0")
@@ -88,6 +89,7 @@ func read(r *http.Request) ([]byte, error) {
 
 // numbers are what a counter reads of an event.
 type numbers struct {
+	flow           []byte // its flow_id
 	run            string // what the ID begins with
 	number         uint64 // what it ends with
 	packets, bytes int64
@@ -141,6 +143,9 @@ func (c *counter) add(n *numbers, now time.Time) error {
 		return nil
 	}
 	run[n.number] = n.packets
+	if packets, ok := c.watched[string(n.flow)]; ok {
+		c.watched[string(n.flow)] = packets + n.packets
+	}
 	c.events++
 	c.packets += n.packets
 	c.bytes += n.bytes
@@ -153,28 +158,29 @@ func (c *counter) add(n *numbers, now time.Time) error {
 // readNumbers reads the next event, and returns what follows it. The members come in the order in which weir writes them.
 func readNumbers(body []byte) (n numbers, rest []byte, err error) {
 	rest = body
-	member := func(name, end string) string {
+	member := func(name, end string) []byte {
 		_, after, found := bytes.Cut(rest, []byte(`"`+name+`":`))
 		value, left, ended := bytes.Cut(after, []byte(end))
 		if !found || !ended {
 			err = fmt.Errorf("no %s in %.500q", name, body)
 		}
 		rest = left
-		return strings.TrimPrefix(string(value), `"`)
+		return bytes.TrimPrefix(value, []byte(`"`))
 	}
+	n.flow = member("flow_id", `",`)
 	last, packets, size := member("timestamp", `",`), member("packet_count", ","), member("byte_count", ",")
 	id := member("event_id", `",`)
 	_, rest, _ = bytes.Cut(rest, []byte("}"))
 	if err != nil {
 		return n, nil, err
 	}
-	run, number, _ := strings.Cut(id, "-")
+	run, number, _ := strings.Cut(string(id), "-")
 	n.run = run
 	var errs [4]error
 	n.number, errs[0] = strconv.ParseUint(number, 16, 64)
-	n.packets, errs[1] = strconv.ParseInt(packets, 10, 64)
-	n.bytes, errs[2] = strconv.ParseInt(size, 10, 64)
-	n.last, errs[3] = time.Parse(time.RFC3339Nano, last)
+	n.packets, errs[1] = strconv.ParseInt(string(packets), 10, 64)
+	n.bytes, errs[2] = strconv.ParseInt(string(size), 10, 64)
+	n.last, errs[3] = time.Parse(time.RFC3339Nano, string(last))
 	return n, rest, errors.Join(errs[:]...)
 }
 

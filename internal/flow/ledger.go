@@ -73,6 +73,12 @@ func (a *Audit) Update(before, after *Ledger, resident Resident) {
 	a.suspected = uneven
 }
 
+// Occupied returns how many connections the map held when the ledger was read. It may be fewer, by those that the map evicted
+// since the audit.
+func (a *Audit) Occupied(l *Ledger) uint64 {
+	return l.Inserts - min(l.Inserts, l.Deletes+a.EvictedFlows) // a delete can be read without its insert
+}
+
 // missing returns how far found lies outside what was counted before and after: 0 if it is between the two, positive if
 // something is missing, negative if there is too much.
 func missing(before, after, found uint64) int64 {

@@ -119,3 +119,13 @@ func TestAudit(t *testing.T) {
 		})
 	}
 }
+
+// TestOccupied counts what the map holds, and no less than nothing.
+func TestOccupied(t *testing.T) {
+	audit := Audit{EvictedFlows: 10}
+	for _, row := range []struct{ inserts, deletes, want uint64 }{{100, 60, 30}, {70, 60, 0}, {69, 60, 0}} {
+		if got := audit.Occupied(&Ledger{Inserts: row.inserts, Deletes: row.deletes}); got != row.want {
+			t.Errorf("%d made and %d handed over: %d, want %d", row.inserts, row.deletes, got, row.want)
+		}
+	}
+}

@@ -94,4 +94,7 @@ type Limits struct {
 	OtherIdle time.Duration // nothing seen for so long: every other protocol
 	Active    time.Duration // time since the first packet that was counted and not yet handed over
 	Linger    time.Duration // nothing seen for so long on a closed connection
+
+	// The same as TCPIdle and OtherIdle, if it is less, of connections with a single packet so far; 0: theirs.
+	SingleIdle time.Duration
 }

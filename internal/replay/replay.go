@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
 	"weir/internal/capture"
 	"weir/internal/collect"
@@ -60,7 +61,7 @@ func New(cfg Config, kernel *datapath.Datapath) (*Replay, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.collector, err = collect.New(cfg.Collect, kernel, r, identifier, r.clock, r, reg)
+	r.collector, err = collect.New(cfg.Collect, kernel, r, identifier, r.clock, r, zap.NewNop(), reg)
 	return r, err
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
 
 	"weir/internal/capture"
 	"weir/internal/collect"
@@ -52,7 +53,7 @@ func newReplay(t testing.TB, file []byte, events io.Writer) *Replay {
 	r, err := New(Config{Capture: reader, Name: "a.pcap", Events: events, Collect: collect.Config{
 		Limits: flow.Limits{
 			TCPIdle: time.Minute, OtherIdle: 30 * time.Second, Active: time.Minute, Linger: time.Second,
-		}, MaxFlows: maxF, Hostname: "node-1",
+		}, MaxFlows: maxF, HighWater: 80, Hostname: "node-1",
 	}}, kernel)
 	if err != nil {
 		t.Fatal(err)
@@ -280,7 +281,7 @@ func TestWalks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newReplay(t, testnet.Pcap(t, row.frames...), io.Discard)
 			kernel := &counting{Datapath: r.kernel}
-			collector, err := collect.New(r.cfg.Collect, kernel, r, nobody{}, r.clock, r, prometheus.NewRegistry())
+			collector, err := collect.New(r.cfg.Collect, kernel, r, nobody{}, r.clock, r, zap.NewNop(), prometheus.NewRegistry())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -18,8 +18,13 @@ const (
 	portBits  = 15
 	firstPort = 1 << portBits
 
-	ipAt      = 14 // offsets in a frame, as bpf/testgen.bpf.c has them
-	headerLen = ipAt + 20 + 8
+	// Offsets in a frame, as bpf/testgen.bpf.c has them. TCP has its source port where UDP has it.
+	ipAt          = 14
+	transportAt   = ipAt + 20
+	udpChecksumAt = transportAt + 6
+	tcpChecksumAt = transportAt + 16
+
+	steadyEvery = 16 // STEADY_EVERY in bpf/testgen.bpf.c
 
 	liveFrames = 1 << 1 // BPF_F_TEST_XDP_LIVE_FRAMES, linux/bpf.h
 
@@ -30,7 +35,7 @@ const (
 	stallTime = 10 * time.Second
 )
 
-// Flows says what a Generator sends: UDP/IPv4 frames that differ in source address and source port.
+// Flows says what a Generator sends: UDP or TCP over IPv4, in frames that differ in source address and source port.
 type Flows struct {
 	Number int // of flows: a power of two, at most 1<<30; with more flows than frames every frame is a new one
 
@@ -40,7 +45,12 @@ type Flows struct {
 
 	Src     netip.Addr     // of flow 0, IPv4; unset means 10.0.0.1
 	Dst     netip.AddrPort // IPv4; unset means 192.0.2.1:9
-	Payload int            // bytes; a frame has 42 more
+	Payload int            // bytes; a frame has 42 more, or with TCP 54
+
+	TCPFlags uint8 // control bits of TCP, which every frame has then; 0 means UDP
+
+	// Beside these, TCP connections that go on, with nothing but ACK: a power of two. One frame in 16 is of theirs, in turn.
+	Steady int
 
 	CPU int // on which frames are sent and received, counted among those that the process may use
 }
@@ -94,10 +104,15 @@ func (f Flows) withDefaults() Flows {
 	return f
 }
 
-// template is a frame of flow 0, without a UDP checksum (RFC 768).
+// template is a frame of flow 0, without a checksum: UDP needs none (RFC 768), and nobody looks at that of TCP.
 func (f Flows) template() []byte {
-	frame := UDP(netip.AddrPortFrom(f.Src, firstPort).String(), f.Dst.String(), f.Payload).Bytes()
-	binary.BigEndian.PutUint16(frame[headerLen-2:], 0)
+	src := netip.AddrPortFrom(f.Src, firstPort).String()
+	packet, checksumAt := UDP(src, f.Dst.String(), f.Payload), udpChecksumAt
+	if f.TCPFlags != 0 {
+		packet, checksumAt = TCP(src, f.Dst.String(), f.TCPFlags, f.Payload), tcpChecksumAt
+	}
+	frame := packet.Bytes()
+	binary.BigEndian.PutUint16(frame[checksumAt:], 0)
 	return frame
 }
 
@@ -106,12 +121,14 @@ func (g *Generator) load() error {
 	if err != nil {
 		return err
 	}
-	header := g.template[ipAt : ipAt+20]
+	header := g.template[ipAt:transportAt]
 	headerSum := sum(header[:10]) + sum(header[16:]) // without checksum and source address
 	for name, value := range map[string]any{
 		testgenVarTarget:      uint32(g.link.Index),
 		testgenVarFlowMask:    uint64(g.flows.Number - 1),
 		testgenVarShuffled:    g.flows.Shuffled,
+		testgenVarSteadyFlows: uint32(g.flows.Steady),
+		testgenVarTcpFlags:    g.flows.TCPFlags,
 		testgenVarBaseAddress: binary.BigEndian.Uint32(header[12:]),
 		testgenVarHeaderSum:   uint32(headerSum),
 	} {
@@ -186,23 +203,36 @@ func (g *Generator) Sent() (frames, bytes uint64) {
 	return g.sent, g.sent * uint64(len(g.template))
 }
 
-// PerFlow returns the number of frames sent so far of each flow.
+// PerFlow returns the number of frames sent so far of each flow, without those that are steady.
 func (g *Generator) PerFlow() []uint64 {
-	n := uint64(g.flows.Number)
-	frames := make([]uint64, n)
-	if g.flows.Shuffled {
-		for i := range g.sent {
-			frames[mix(i)%n]++
-		}
-		return frames
-	}
-	for f := range frames {
-		frames[f] = g.sent / n
-		if uint64(f) < g.sent%n {
+	frames := make([]uint64, g.flows.Number)
+	for i := range g.sent {
+		if f := g.flows.of(i); f < uint64(len(frames)) {
 			frames[f]++
 		}
 	}
 	return frames
+}
+
+// PerSteady returns the number of frames sent so far of each steady flow, whose numbers follow those of the others.
+func (g *Generator) PerSteady() []uint64 {
+	n := uint64(g.flows.Steady)
+	frames := make([]uint64, n)
+	for f := range frames { // how many of their frames i have i % n == f
+		frames[f] = ((g.sent+steadyEvery-1)/steadyEvery + n - 1 - uint64(f)) / n
+	}
+	return frames
+}
+
+// of returns the flow that frame i is of. The same is in bpf/testgen.bpf.c.
+func (f *Flows) of(i uint64) uint64 {
+	if f.Steady > 0 && i%steadyEvery == 0 {
+		return uint64(f.Number) + i/steadyEvery%uint64(f.Steady)
+	}
+	if f.Shuffled {
+		i = mix(i)
+	}
+	return i % uint64(f.Number)
 }
 
 // Flow returns the source of a flow; Flows.Dst is the destination of all.

@@ -70,10 +70,12 @@ func TestGeneratorIsExact(t *testing.T) {
 		flows  Flows
 		frames uint64
 	}{
-		"in turn":           {Flows{Number: 65536, Payload: 18}, 5_000_000},
-		"shuffled":          {Flows{Number: 65536, Payload: 18, Shuffled: true}, 1_000_000},
-		"one flow":          {Flows{Number: 1, Payload: 1400}, 100_001},
-		"every frame a new": {Flows{Number: 1 << 30}, 50_000},
+		"in turn":             {Flows{Number: 65536, Payload: 18}, 5_000_000},
+		"shuffled":            {Flows{Number: 65536, Payload: 18, Shuffled: true}, 1_000_000},
+		"one flow":            {Flows{Number: 1, Payload: 1400}, 100_001},
+		"TCP":                 {Flows{Number: 1024, Shuffled: true, TCPFlags: SYN, Payload: 10}, 10_000},
+		"beside steady flows": {Flows{Number: 1024, TCPFlags: SYN, Steady: 512}, 100_000},
+		"every frame a new":   {Flows{Number: 1 << 30}, 50_000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, _ := pair(t)
@@ -83,7 +85,11 @@ func TestGeneratorIsExact(t *testing.T) {
 			g.Send(t, 1)
 
 			packets, bytes, perFlow := c.read(t)
-			if packets != test.frames || bytes != test.frames*uint64(42+test.flows.Payload) {
+			header := 42
+			if test.flows.TCPFlags != 0 {
+				header = 54
+			}
+			if packets != test.frames || bytes != test.frames*uint64(header+test.flows.Payload) {
 				t.Errorf("sent %d frames, counted %d of %d bytes", test.frames, packets, bytes)
 			}
 			if frames, sentBytes := g.Sent(); frames != packets || sentBytes != bytes {
@@ -91,7 +97,7 @@ func TestGeneratorIsExact(t *testing.T) {
 			}
 			want := make([]uint64, len(perFlow))
 			if test.flows.Number <= len(want) {
-				copy(want, g.PerFlow())
+				copy(want, append(g.PerFlow(), g.PerSteady()...))
 			} else {
 				for f := range test.frames {
 					want[f] = 1

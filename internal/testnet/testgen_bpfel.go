@@ -27,7 +27,9 @@ const (
 	testgenVarLimit          = "limit"
 	testgenVarSent           = "sent"
 	testgenVarShuffled       = "shuffled"
+	testgenVarSteadyFlows    = "steady_flows"
 	testgenVarTarget         = "target"
+	testgenVarTcpFlags       = "tcp_flags"
 )
 
 // loadTestgen returns the embedded CollectionSpec for testgen.
@@ -95,7 +97,9 @@ type testgenVariableSpecs struct {
 	Limit          *ebpf.VariableSpec `ebpf:"limit"`
 	Sent           *ebpf.VariableSpec `ebpf:"sent"`
 	Shuffled       *ebpf.VariableSpec `ebpf:"shuffled"`
+	SteadyFlows    *ebpf.VariableSpec `ebpf:"steady_flows"`
 	Target         *ebpf.VariableSpec `ebpf:"target"`
+	TcpFlags       *ebpf.VariableSpec `ebpf:"tcp_flags"`
 }
 
 // testgenObjects contains all objects after they have been loaded into the kernel.
@@ -139,7 +143,9 @@ type testgenVariables struct {
 	Limit          *ebpf.Variable `ebpf:"limit"`
 	Sent           *ebpf.Variable `ebpf:"sent"`
 	Shuffled       *ebpf.Variable `ebpf:"shuffled"`
+	SteadyFlows    *ebpf.Variable `ebpf:"steady_flows"`
 	Target         *ebpf.Variable `ebpf:"target"`
+	TcpFlags       *ebpf.Variable `ebpf:"tcp_flags"`
 }
 
 // testgenPrograms contains all programs after they have been loaded into the kernel.
