@@ -50,6 +50,10 @@ enum flow_state {
 	STATE_OPENED_1 = 1 << 5,
 	STATE_OPENED = STATE_OPENED_0 | STATE_OPENED_1,
 	STATE_PARTED = 1 << 6, /* a part of it was handed over: the counters are not of all its packets */
+	STATE_SAMPLED_0 = 1 << 7, /* what it sends is not looked at any more */
+	STATE_SAMPLED_1 = 1 << 8,
+	STATE_SSH = 1 << 9, /* lengths of its packets are gathered */
+	STATE_SAMPLED = STATE_SAMPLED_0 | STATE_SAMPLED_1 | STATE_SSH,
 };
 
 /*
@@ -150,6 +154,86 @@ struct record {
 	__u32 pad;
 };
 
+/* What a SYN or SYN-ACK says of the system that sent it. */
+struct opening {
+	__u64 ns; /* CLOCK_MONOTONIC, of the first of its kind; 0: none was seen */
+	__u32 sequence;
+	__u16 window; /* as in the header, not scaled */
+	__u8 ttl;     /* or hop limit */
+	__u8 options_len;
+	__u8 options[40]; /* as they were sent */
+};
+
+#define RESENT_MAX 8
+
+/* How a TCP connection was opened. */
+struct handshake {
+	struct opening syn;
+	struct opening synack;
+	__u64 ack_ns;		      /* when the opener first acknowledged the SYN-ACK; 0: that was not seen */
+	__u64 resent_ns;	      /* when the SYN-ACK was last sent */
+	__u32 resent_ms[RESENT_MAX];  /* between one SYN-ACK and the next */
+	__u8 resent;		      /* how many there are of these */
+	__u8 opener;		      /* which end of the key it is */
+	__u8 pad[6];
+};
+
+/* In the ring `records`, of a connection of which the handshake was seen and is told for the first time. */
+struct opened_record {
+	struct record record;
+	struct handshake handshake;
+};
+
+/* What is copied of packets, for fingerprints: bits of settings.samples. */
+enum wanted {
+	WANT_HANDSHAKE = 1 << 0,    /* struct handshake, in the record */
+	WANT_TLS = 1 << 1,	    /* the first message of either end */
+	WANT_CERTIFICATES = 1 << 2, /* and what the server sends before encryption begins */
+	WANT_HTTP = 1 << 3,	    /* heads of requests: HTTP/1 */
+	WANT_SSH = 1 << 4,	    /* struct lengths */
+	WANT_QUIC = 1 << 5,	    /* the first Initial datagrams of either end */
+	WANT_DHCP = 1 << 6,	    /* datagrams, whole */
+	WANT_STREAMS = WANT_TLS | WANT_CERTIFICATES | WANT_HTTP | WANT_SSH,
+	WANT_DATAGRAMS = WANT_QUIC | WANT_DHCP,
+};
+
+enum sample_kind {
+	SAMPLE_STREAM,
+	SAMPLE_DATAGRAM,
+	SAMPLE_LENGTHS,
+};
+
+/* What everything in the ring `samples` begins with. */
+struct sample_head {
+	struct flow_key key;
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u32 offset;  /* of a piece of a stream: how many bytes its end sent before it, as far as that was seen */
+	__u16 len;     /* bytes that follow */
+	__u8 kind;     /* enum sample_kind */
+	__u8 end;      /* the packet was sent by end n of the key */
+	__u8 ttl;      /* or hop limit */
+	__u8 pad[7];
+};
+
+#define SAMPLE_MAX 16384
+
+/* As much of data follows in the ring as there is. */
+struct sample {
+	struct sample_head head;
+	__u8 data[SAMPLE_MAX];
+};
+
+#define LENGTHS_MAX 200
+
+/* So many packets with payload of an SSH connection, over both directions. Index n is what end n sent. */
+struct lengths {
+	struct sample_head head;
+	__u32 acks[2]; /* packets that only acknowledge */
+	__u16 count[2];
+	__u8 pad[4];
+	__u16 payload[2][LENGTHS_MAX]; /* bytes of TCP payload, in order */
+};
+
 /* In the ring `closed`: a connection that has just finished. */
 struct closing {
 	struct flow_key key;
@@ -173,6 +257,9 @@ struct ledger_page {
 	__u64 closed_full;  /* events that found the ring `closed` full: the sweep takes those entries */
 	__u64 records_full; /* hand-overs that found the ring `records` full: the entry stays */
 	__u64 unopened;	    /* packets counted in the flow of their tunnel, though what is in such tunnels is counted */
+	__u64 samples;
+	__u64 samples_limited; /* left out, there being too many at a time */
+	__u64 samples_full;    /* left out, the ring `samples` being full */
 };
 
 /* Context of the program `sweep`. */
@@ -218,6 +305,11 @@ _Static_assert(sizeof(struct flow_entry) == 104, "flow_entry");
 _Static_assert(sizeof(struct tunnel) == 40, "tunnel");
 _Static_assert(sizeof(struct tunnel_zone) == 16, "tunnel_zone");
 _Static_assert(sizeof(struct record) == 152, "record");
+_Static_assert(sizeof(struct opening) == 56, "opening");
+_Static_assert(sizeof(struct handshake) == 168, "handshake");
+_Static_assert(sizeof(struct opened_record) == 320, "opened_record");
+_Static_assert(sizeof(struct sample_head) == 64, "sample_head");
+_Static_assert(sizeof(struct lengths) == 880, "lengths");
 _Static_assert(sizeof(struct closing) == 56, "closing");
 _Static_assert(sizeof(struct sweep_args) == 96, "sweep_args");
 

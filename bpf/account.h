@@ -143,7 +143,8 @@ static __always_inline void follow(struct ledger_page *page, const struct packet
 	/* A new connection between the same ports, before the old one was taken: it is not closed, and the old one's take
 	 * will leave it alone. */
 	if ((entry->state & STATE_CLOSED) && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && !closing)
-		__sync_fetch_and_and(&entry->state, ~(STATE_FIN | STATE_RST | STATE_CLOSED | STATE_OPENED));
+		__sync_fetch_and_and(&entry->state,
+				     ~(STATE_FIN | STATE_RST | STATE_CLOSED | STATE_OPENED | STATE_SAMPLED));
 	if (opened && !(entry->state & STATE_OPENED))
 		__sync_fetch_and_or(&entry->state, opened);
 	/* What comes after the close, such as a reset of the last ACK, does not change how it closed. */
@@ -200,8 +201,7 @@ static __always_inline __u64 note(struct flow_meter *meter, struct flow_half *ha
 }
 
 /* Counts the packet in its entry, or says why not. A packet like the one before it writes into flow_meter alone. */
-static __always_inline enum fate account(struct ledger_page *page, const struct packet *p, const struct weight *w,
-					 __u32 here)
+static __always_inline enum fate account(struct ledger_page *page, struct packet *p, const struct weight *w, __u32 here)
 {
 	struct flow_entry *entry = bpf_map_lookup_elem(&flows, &p->key);
 	__u32 turning = p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST);
@@ -234,6 +234,9 @@ static __always_inline enum fate account(struct ledger_page *page, const struct 
 		__sync_fetch_and_or(&entry->tcp_flags, flags);
 	if (turning)
 		follow(page, p, entry, p->from ? entry->meter[0].owner : entry->meter[1].owner, now);
+	/* Of most connections all but the first packets are not. */
+	if (config.samples)
+		p->sampled = !(entry->state & STATE_SAMPLED_0 << p->from);
 	return FATE_COUNTED;
 }
 

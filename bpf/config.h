@@ -24,6 +24,8 @@ struct settings {
 	__u32 netns;      /* number of the interfaces' network namespace */
 	__u32 link_layer; /* enum link_layer */
 	__u32 tick_ns;    /* between two ticks of the kernel */
+	__u32 samples;    /* what is copied of packets: enum wanted */
+	__u32 sample_ns;  /* a CPU copies one in so many ns, with a second's worth at a time; 0: there is no limit */
 };
 
 volatile const struct settings config = {.sampling = 1};

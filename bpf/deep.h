@@ -34,9 +34,6 @@
 #define FRAGMENT6_OFFSET 0xfff8 /* RFC 8200 section 4.5 */
 #define FRAGMENT6_MORE 0x0001
 
-/* A super-packet of more than 64 KiB says 0 (BIG TCP). */
-#define PAYLOAD_UNKNOWN (~0U)
-
 /* Where in its datagram a packet stands. */
 enum fragment {
 	FRAGMENT_NONE,
@@ -53,6 +50,7 @@ struct route {
 	__u8 protocol;
 	__u8 fragment; /* enum fragment */
 	__u8 ipv4;
+	__u8 ttl;
 };
 
 /* Takes the tags in front of the EtherType. p->vlan is that of the first, unless one travelled beside the frame. */
@@ -169,6 +167,7 @@ static __always_inline enum fate deep_ipv4(struct headers *h, struct route *r)
 	r->payload_len = total_len ? total_len - header_len : PAYLOAD_UNKNOWN;
 	r->end = total_len ? h->pos + r->payload_len : PAYLOAD_UNKNOWN;
 	r->protocol = ip->protocol;
+	r->ttl = ip->ttl;
 	fragment = bpf_ntohs(ip->frag_off);
 	if (fragment & (IP_OFFSET_MASK | IP_MORE_FRAGMENTS)) {
 		r->fragment = fragment & IP_OFFSET_MASK ? FRAGMENT_LATER : FRAGMENT_FIRST;
@@ -279,6 +278,7 @@ static __always_inline enum fate deep_ipv6(struct headers *h, struct route *r)
 	r->payload_len = ip->payload_len ? bpf_ntohs(ip->payload_len) : PAYLOAD_UNKNOWN;
 	r->end = ip->payload_len ? h->pos + r->payload_len : PAYLOAD_UNKNOWN;
 	r->protocol = ip->nexthdr;
+	r->ttl = ip->hop_limit;
 	return deep_extensions(h, r);
 }
 
@@ -299,6 +299,16 @@ static __always_inline __u32 transport_len(__u8 protocol)
 	return 0;
 }
 
+/* Says where samples are taken, but not of fragments. The transport header ends at p->header_len. */
+static __always_inline void deep_place(const struct route *r, struct packet *p, __u32 len)
+{
+	if (!config.samples || r->fragment)
+		return;
+	p->transport = p->header_len - len;
+	p->payload_len = r->payload_len == PAYLOAD_UNKNOWN ? PAYLOAD_UNKNOWN : r->payload_len - len;
+	p->ttl = r->ttl;
+}
+
 static __always_inline enum fate deep_tcp(struct headers *h, const struct route *r, struct packet *p)
 {
 	struct tcphdr *tcp;
@@ -314,6 +324,7 @@ static __always_inline enum fate deep_tcp(struct headers *h, const struct route 
 	p->key.port[1] = tcp->dest;
 	p->tcp_flags = bpf_ntohs(*(__be16 *)((void *)tcp + 12)) & TCP_CONTROL_BITS;
 	p->header_len = h->pos - sizeof(*tcp) + tcp->doff * 4;
+	deep_place(r, p, tcp->doff * 4);
 	return FATE_COUNTED;
 }
 
@@ -345,6 +356,8 @@ static __always_inline enum fate deep_transport(struct headers *h, const struct 
 	p->key.port[0] = header[0];
 	p->key.port[1] = header[1];
 	p->header_len = h->pos;
+	if (r->protocol == IPPROTO_UDP)
+		deep_place(r, p, len);
 	return FATE_COUNTED;
 }
 
@@ -470,6 +483,7 @@ __noinline int parse_deep(struct headers *h, struct packet *p)
 		return FATE_MALFORMED;
 	h->pos = 0;
 	p->tcp_flags = 0;
+	p->transport = 0;
 	fate = deep_read(h, p, &r, LAYER_FRAME);
 	if (fate != FATE_COUNTED)
 		return fate;

@@ -16,6 +16,7 @@
 #include "handover.h"
 #include "maps.h"
 #include "parse.h"
+#include "sample.h"
 
 #define SEGMENTS_MAX 65535
 #define OUTER_MAX 64 /* IPv6 and GRE with every option: 40 + 16 */
@@ -28,7 +29,7 @@ static __always_inline __u32 place(__u32 ifindex, enum hook hook)
 	return ifindex << OWNER_SHIFT | hook;
 }
 
-static __always_inline void count(struct ledger_page *page, enum hook hook, enum fate fate, const struct packet *p,
+static __always_inline void count(struct ledger_page *page, enum hook hook, enum fate fate, struct packet *p,
 				  const struct weight *w, __u32 ifindex)
 {
 	if (fate == FATE_COUNTED && config.sampling > 1 && bpf_get_prandom_u32() % config.sampling)
@@ -68,6 +69,8 @@ int xdp_ingress(struct xdp_md *ctx)
 		else
 			fate = parse_xdp(ctx, w.bytes, &p);
 		count(page, HOOK_XDP_INGRESS, fate, &p, &w, ctx->ingress_ifindex);
+		if (config.samples && p.sampled)
+			sample_xdp(ctx, &p);
 	}
 	return XDP_PASS;
 }
@@ -183,7 +186,10 @@ static __always_inline int tc(struct __sk_buff *skb, enum hook hook)
 		if (p.filtered)
 			fate = FATE_FILTERED;
 		w = weigh(skb, hook, outer, p.header_len);
+		p.outer = outer;
 		count(page, hook, fate, &p, &w, ifindex);
+		if (config.samples && p.sampled)
+			sample_skb(skb, &p);
 	}
 	return TC_NEXT;
 }
@@ -238,6 +244,10 @@ int tick(void *ctx)
 const struct {
 	struct record record;
 	struct closing closing;
+	struct opened_record opened_record;
+	struct lengths lengths;
+	enum wanted wanted;
+	enum sample_kind sample_kind;
 	enum hook hook;
 	enum fate fate;
 	enum handover handover;

@@ -10,7 +10,9 @@
 
 #include "abi.h"
 #include "account.h"
+#include "handshake.h"
 #include "maps.h"
+#include "streams.h"
 
 /* How long ago it was: 0 for a time that a coarse and a precise clock put in the future. */
 static __always_inline __u64 since(__u64 now, __u64 then)
@@ -85,25 +87,47 @@ static __always_inline int remove(struct flow_key *key)
 	return 1;
 }
 
+/* Makes room for a record. */
+static __always_inline struct record *reserve(const struct handshake *handshake)
+{
+	struct ledger_page *page;
+	struct record *r;
+
+	if (handshake)
+		r = bpf_ringbuf_reserve(&records, sizeof(struct opened_record), 0);
+	else
+		r = bpf_ringbuf_reserve(&records, sizeof(*r), 0);
+	if (r)
+		return r;
+	page = ledger_page();
+	if (page)
+		__sync_fetch_and_add(&page->records_full, 1);
+	return 0;
+}
+
+/* Removes what was remembered of what a connection sent. */
+static __always_inline void forget(const struct flow_key *key)
+{
+	bpf_map_delete_elem(&streams, key);
+	if (key->protocol == IPPROTO_TCP)
+		bpf_map_delete_elem(&ssh, key);
+}
+
 /*
  * Hands an entry over. One that leaves for good gets a tombstone first: a packet that looked it up before the delete
  * and adds after it sees the tombstone, and is not lost in silence. 0 when the ring is full: the entry is untouched.
  */
 static __always_inline int hand_over(struct flow_key *key, struct flow_entry *entry, enum handover why)
 {
-	struct record *r = bpf_ringbuf_reserve(&records, sizeof(*r), 0);
 	__u64 leave = why == HANDOVER_ACTIVE ? 0 : TOMBSTONE;
 	struct flow_key own = *key; /* key may lie in the element, which the map can give to another connection */
+	struct handshake *handshake = config.samples & WANT_HANDSHAKE ? handshake_of(&own) : 0;
+	struct record *r = reserve(handshake);
 	__u64 packets, bytes, now = precise_ns();
 	int keep;
 
-	if (!r) {
-		struct ledger_page *page = ledger_page();
-
-		if (page)
-			__sync_fetch_and_add(&page->records_full, 1);
+	if (!r)
 		return 0;
-	}
 	take_count(&r->entry, entry, 0, leave);
 	take_count(&r->entry, entry, 1, leave);
 	r->key = own;
@@ -113,6 +137,12 @@ static __always_inline int hand_over(struct flow_key *key, struct flow_entry *en
 	r->entry.state = entry->state;
 	r->handover = why;
 	r->pad = 0;
+	if (handshake) {
+		((struct opened_record *)r)->handshake = *handshake;
+		bpf_map_delete_elem(&handshakes, &own); /* it is told once */
+	}
+	if (config.samples && why != HANDOVER_ACTIVE)
+		forget(&own);
 	packets = packets_of(&r->entry, 0) + packets_of(&r->entry, 1);
 	bytes = bytes_of(&r->entry, 0) + bytes_of(&r->entry, 1);
 	if (why == HANDOVER_ACTIVE)

@@ -24,15 +24,24 @@
 
 struct packet {
 	struct flow_key key;
-	__u16 from;       /* which end of the key sent it: 0 or 1 */
+	__u8 from;        /* which end of the key sent it: 0 or 1 */
+	__u8 outer;       /* bytes in front of the frame that are not the frame's */
 	__u8 unopened;    /* it stayed in its tunnel, though what is in tunnels of its kind is counted */
 	__u8 filtered;    /* only its weight is wanted: no map is to remember it */
-	__u32 tcp_flags;  /* 0 if not TCP */
-	__u32 header_len; /* from the frame's start to the end of its transport header */
-	__u32 vlan;       /* id of the outermost tag, 0 without one */
+	__u16 tcp_flags;  /* 0 if not TCP */
+	__u16 header_len; /* from the frame's start to the end of its transport header */
 	__u32 super_len;  /* of a super-packet, which stands for several; else 0 */
-	__u32 ethertype;  /* of what the frame begins with, big-endian, where it has no Ethernet header */
+	__u16 vlan;       /* id of the outermost tag, 0 without one */
+	__be16 ethertype; /* of what the frame begins with, where it has no Ethernet header */
+	/* Where samples are wanted: */
+	__u32 payload_len; /* what IP promises behind the transport header; PAYLOAD_UNKNOWN if it does not say */
+	__u16 transport;   /* from the frame's start to its transport header; 0: none that samples are taken behind */
+	__u8 ttl;	   /* or hop limit */
+	__u8 sampled;	   /* it was counted, and its sender's packets are looked at */
 };
+
+/* A super-packet of more than 64 KiB says 0 (BIG TCP). */
+#define PAYLOAD_UNKNOWN (~0U)
 
 #define VLAN_ID_MASK 0x0fff
 #define VLAN_TAG_LEN 4

@@ -28,9 +28,9 @@ struct ports {
 	__be16 dst;
 };
 
-/* Reads the transport header, of which payload_len bytes are promised. */
+/* Reads the transport header, of which payload_len bytes are promised by an IP header with that time to live. */
 static __always_inline int parse_transport(void *frame, void *header, void *end, __u8 protocol, __u32 payload_len,
-					   struct packet *p, struct ports *ports)
+					   const __u8 *ttl, struct packet *p, struct ports *ports)
 {
 	struct tcphdr *tcp = header;
 	__u32 len = sizeof(struct udphdr);
@@ -50,6 +50,11 @@ static __always_inline int parse_transport(void *frame, void *header, void *end,
 		return 0;
 	}
 	p->header_len = header - frame + len;
+	if (config.samples) {
+		p->transport = header - frame;
+		p->payload_len = payload_len - len;
+		p->ttl = *ttl;
+	}
 	return payload_len >= len;
 }
 
@@ -73,7 +78,7 @@ static __always_inline int parse_ipv4(void *frame, void *header, void *end, stru
 	if (*(__u8 *)header != IP_VERSION_AND_LEN || total_len < sizeof(*ip) ||
 	    ip->frag_off & bpf_htons(IP_OFFSET_MASK | IP_MORE_FRAGMENTS))
 		return 0;
-	if (!parse_transport(frame, ip + 1, end, ip->protocol, total_len - sizeof(*ip), p, &ports))
+	if (!parse_transport(frame, ip + 1, end, ip->protocol, total_len - sizeof(*ip), &ip->ttl, p, &ports))
 		return 0;
 	saddr = ip->saddr;
 	daddr = ip->daddr;
@@ -91,7 +96,7 @@ static __always_inline int parse_ipv6(void *frame, void *header, void *end, stru
 
 	if ((void *)(ip + 1) > end || ip->version != 6)
 		return 0;
-	if (!parse_transport(frame, ip + 1, end, ip->nexthdr, bpf_ntohs(ip->payload_len), p, &ports))
+	if (!parse_transport(frame, ip + 1, end, ip->nexthdr, bpf_ntohs(ip->payload_len), &ip->hop_limit, p, &ports))
 		return 0;
 	p->from = sender_end(compare_ipv6(&ip->saddr, &ip->daddr), ports.src, ports.dst);
 	copy_ipv6(p->key.addr[0], p->from ? &ip->daddr : &ip->saddr);

@@ -44,6 +44,11 @@ type Config struct {
 	PinDir string
 	// Replay has frames counted that Replay is given, by the clock of their capture, and nothing else.
 	Replay bool
+	// Samples is what is copied of packets, for fingerprints. It may change from one process on a folder of pins to the next:
+	// what was copied and not read is not passed on.
+	Samples Samples
+	// SampleRate is how many samples a second each CPU may copy, with a second's worth at a time; 0 is any number.
+	SampleRate uint32
 	// Filter is a program of package filter that says which frames are counted. None: all of them.
 	Filter []bpf.Instruction
 }
@@ -54,6 +59,7 @@ type Datapath struct {
 	coll     *ebpf.Collection
 	records  *ring
 	closed   *ring
+	samples  *ring
 	zones    *zones
 	pins     *pins  // nil without a folder
 	resumed  bool   // on maps that another process left
@@ -110,6 +116,9 @@ func (d *Datapath) load(spec *ebpf.CollectionSpec) (err error) {
 	if d.closed, err = newRing(d.coll.Maps[kernelMapClosed]); err != nil {
 		return fmt.Errorf("open the ring of closed connections: %w", err)
 	}
+	if d.samples, err = newRing(d.coll.Maps[kernelMapSamples]); err != nil {
+		return fmt.Errorf("open the ring of samples: %w", err)
+	}
 	if d.instance, err = instanceOf(d.coll.Maps[kernelMapRecords]); err != nil {
 		return err
 	}
@@ -149,10 +158,13 @@ func configure(spec *ebpf.CollectionSpec, cfg Config, at place) error {
 	spec.Maps[kernelMapFlows].MaxEntries = cfg.MaxFlows
 	spec.Maps[kernelMapRecords].MaxEntries = recordsRingBytes
 	spec.Maps[kernelMapClosed].MaxEntries = closedRingBytes
+	sizeSamples(spec, &cfg)
 	settings := kernelSettings{
 		Sampling:   cfg.Sampling,
 		Netns:      uint32(at.netns),
 		TickNs:     uint32(tickLen()),
+		Samples:    uint32(cfg.Samples),
+		SampleNs:   sampleInterval(cfg.SampleRate),
 		VxlanPort:  swapPort(cfg.port(flow.TunnelVXLAN)),
 		GenevePort: swapPort(cfg.port(flow.TunnelGeneve)),
 		GtpuPort:   swapPort(cfg.port(flow.TunnelGTPU)),
@@ -205,7 +217,7 @@ func (c *Config) port(kind flow.TunnelKind) uint16 {
 // Close unloads the kernel side. Attachments must be closed before.
 func (d *Datapath) Close() error {
 	var errs []error
-	for _, r := range []*ring{d.records, d.closed} {
+	for _, r := range []*ring{d.records, d.closed, d.samples} {
 		if r != nil {
 			errs = append(errs, r.close())
 		}

@@ -94,6 +94,10 @@ func (d *Datapath) ReadRecords(fn func(*flow.Record)) (int, error) {
 			return
 		}
 		decodeRecord(raw, &rec)
+		rec.Handshake = nil
+		if opened, err := sampleOf[kernelOpenedRecord](sample); err == nil {
+			rec.Handshake = decodeHandshake(&opened.Handshake)
+		}
 		rec.ID = flow.EventID{Instance: d.instance, Sequence: uint64(position)}
 		where, err := d.zones.resolve(rec.Key.Zone)
 		if err != nil {
@@ -118,7 +122,7 @@ func (d *Datapath) Release(id flow.EventID) {
 	}
 	position := uintptr(id.Sequence &^ 1)
 	if id.EndsRecord() {
-		position += sampleLen(unsafe.Sizeof(kernelRecord{}))
+		position = d.records.after(position)
 	}
 	d.records.consume(position)
 }

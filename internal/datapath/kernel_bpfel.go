@@ -92,15 +92,19 @@ type kernelFlowKey struct {
 type kernelFlowState uint32
 
 const (
-	kernelFlowStateSTATE_FIN_0    kernelFlowState = 1
-	kernelFlowStateSTATE_FIN_1    kernelFlowState = 2
-	kernelFlowStateSTATE_FIN      kernelFlowState = 3
-	kernelFlowStateSTATE_RST      kernelFlowState = 4
-	kernelFlowStateSTATE_CLOSED   kernelFlowState = 8
-	kernelFlowStateSTATE_OPENED_0 kernelFlowState = 16
-	kernelFlowStateSTATE_OPENED_1 kernelFlowState = 32
-	kernelFlowStateSTATE_OPENED   kernelFlowState = 48
-	kernelFlowStateSTATE_PARTED   kernelFlowState = 64
+	kernelFlowStateSTATE_FIN_0     kernelFlowState = 1
+	kernelFlowStateSTATE_FIN_1     kernelFlowState = 2
+	kernelFlowStateSTATE_FIN       kernelFlowState = 3
+	kernelFlowStateSTATE_RST       kernelFlowState = 4
+	kernelFlowStateSTATE_CLOSED    kernelFlowState = 8
+	kernelFlowStateSTATE_OPENED_0  kernelFlowState = 16
+	kernelFlowStateSTATE_OPENED_1  kernelFlowState = 32
+	kernelFlowStateSTATE_OPENED    kernelFlowState = 48
+	kernelFlowStateSTATE_PARTED    kernelFlowState = 64
+	kernelFlowStateSTATE_SAMPLED_0 kernelFlowState = 128
+	kernelFlowStateSTATE_SAMPLED_1 kernelFlowState = 256
+	kernelFlowStateSTATE_SSH       kernelFlowState = 512
+	kernelFlowStateSTATE_SAMPLED   kernelFlowState = 896
 )
 
 type kernelHandover uint32
@@ -111,6 +115,18 @@ const (
 	kernelHandoverHANDOVER_CLOSED   kernelHandover = 2
 	kernelHandoverHANDOVER_SHUTDOWN kernelHandover = 3
 )
+
+type kernelHandshake struct {
+	_        structs.HostLayout
+	Syn      kernelOpening
+	Synack   kernelOpening
+	AckNs    uint64
+	ResentNs uint64
+	ResentMs [8]uint32
+	Resent   uint8
+	Opener   uint8
+	Pad      [6]uint8
+}
 
 type kernelHeaders struct {
 	_     structs.HostLayout
@@ -147,11 +163,23 @@ type kernelLedgerPage struct {
 		Packets uint64
 		Bytes   uint64
 	}
-	Inserts     uint64
-	Deletes     uint64
-	ClosedFull  uint64
-	RecordsFull uint64
-	Unopened    uint64
+	Inserts        uint64
+	Deletes        uint64
+	ClosedFull     uint64
+	RecordsFull    uint64
+	Unopened       uint64
+	Samples        uint64
+	SamplesLimited uint64
+	SamplesFull    uint64
+}
+
+type kernelLengths struct {
+	_       structs.HostLayout
+	Head    kernelSampleHead
+	Acks    [2]uint32
+	Count   [2]uint16
+	Pad     [4]uint8
+	Payload [2][200]uint16
 }
 
 type kernelLinkLayer uint32
@@ -170,12 +198,70 @@ const (
 	kernelMeterShiftPACKETS_CARRY_SHIFT kernelMeterShift = 26
 )
 
+type kernelOpenedRecord struct {
+	_         structs.HostLayout
+	Record    kernelRecord
+	Handshake kernelHandshake
+}
+
+type kernelOpening struct {
+	_          structs.HostLayout
+	Ns         uint64
+	Sequence   uint32
+	Window     uint16
+	Ttl        uint8
+	OptionsLen uint8
+	Options    [40]uint8
+}
+
 type kernelRecord struct {
 	_        structs.HostLayout
 	Key      kernelFlowKey
 	Entry    kernelFlowEntry
 	Handover uint32
 	Pad      uint32
+}
+
+type kernelSampleHead struct {
+	_      structs.HostLayout
+	Key    kernelFlowKey
+	TimeNs uint64
+	Offset uint32
+	Len    uint16
+	Kind   uint8
+	End    uint8
+	Ttl    uint8
+	Pad    [7]uint8
+}
+
+type kernelSampleKind uint32
+
+const (
+	kernelSampleKindSAMPLE_STREAM   kernelSampleKind = 0
+	kernelSampleKindSAMPLE_DATAGRAM kernelSampleKind = 1
+	kernelSampleKindSAMPLE_LENGTHS  kernelSampleKind = 2
+)
+
+type kernelSampler struct {
+	_         structs.HostLayout
+	Key       kernelFlowKey
+	NowNs     uint64
+	DueNs     uint64
+	State     uint32
+	Settled   uint32
+	Peeked    uint32
+	Payload   uint32
+	There     uint32
+	Segment   uint32
+	Offset    uint32
+	Follow    uint32
+	Peek      [128]uint8
+	Handshake kernelHandshake
+	Sample    struct {
+		_    structs.HostLayout
+		Head kernelSampleHead
+		Data [16384]uint8
+	}
 }
 
 type kernelSettings struct {
@@ -192,6 +278,27 @@ type kernelSettings struct {
 	Netns      uint32
 	LinkLayer  uint32
 	TickNs     uint32
+	Samples    uint32
+	SampleNs   uint32
+}
+
+type kernelStreams struct {
+	_   structs.HostLayout
+	End [2]struct {
+		_         structs.HostLayout
+		Origin    uint32
+		First     uint32
+		Need      uint16
+		Next      uint16
+		AheadFrom uint16
+		AheadTo   uint16
+		Record    uint16
+		Sent      uint16
+		Kind      uint8
+		Looks     uint8
+		Strange   uint8
+		Acks      uint8
+	}
 }
 
 type kernelSweepArgs struct {
@@ -245,6 +352,20 @@ type kernelTunnelZone struct {
 	Check  uint32
 }
 
+type kernelWanted uint32
+
+const (
+	kernelWantedWANT_HANDSHAKE    kernelWanted = 1
+	kernelWantedWANT_TLS          kernelWanted = 2
+	kernelWantedWANT_CERTIFICATES kernelWanted = 4
+	kernelWantedWANT_HTTP         kernelWanted = 8
+	kernelWantedWANT_SSH          kernelWanted = 16
+	kernelWantedWANT_QUIC         kernelWanted = 32
+	kernelWantedWANT_DHCP         kernelWanted = 64
+	kernelWantedWANT_STREAMS      kernelWanted = 30
+	kernelWantedWANT_DATAGRAMS    kernelWanted = 96
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -254,9 +375,14 @@ const (
 	kernelMapFlows       = "flows"
 	kernelMapFragments   = "fragments"
 	kernelMapFreeZones   = "free_zones"
+	kernelMapHandshakes  = "handshakes"
 	kernelMapLedger      = "ledger"
 	kernelMapRecords     = "records"
+	kernelMapSampler     = "sampler"
+	kernelMapSamples     = "samples"
 	kernelMapScratch     = "scratch"
+	kernelMapSsh         = "ssh"
+	kernelMapStreams     = "streams"
 	kernelMapTaking      = "taking"
 	kernelMapTunnels     = "tunnels"
 	kernelProgSweep      = "sweep"
@@ -330,9 +456,14 @@ type kernelMapSpecs struct {
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	Fragments   *ebpf.MapSpec `ebpf:"fragments"`
 	FreeZones   *ebpf.MapSpec `ebpf:"free_zones"`
+	Handshakes  *ebpf.MapSpec `ebpf:"handshakes"`
 	Ledger      *ebpf.MapSpec `ebpf:"ledger"`
 	Records     *ebpf.MapSpec `ebpf:"records"`
+	Sampler     *ebpf.MapSpec `ebpf:"sampler"`
+	Samples     *ebpf.MapSpec `ebpf:"samples"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
+	Ssh         *ebpf.MapSpec `ebpf:"ssh"`
+	Streams     *ebpf.MapSpec `ebpf:"streams"`
 	Taking      *ebpf.MapSpec `ebpf:"taking"`
 	Tunnels     *ebpf.MapSpec `ebpf:"tunnels"`
 }
@@ -372,9 +503,14 @@ type kernelMaps struct {
 	Flows       *ebpf.Map `ebpf:"flows"`
 	Fragments   *ebpf.Map `ebpf:"fragments"`
 	FreeZones   *ebpf.Map `ebpf:"free_zones"`
+	Handshakes  *ebpf.Map `ebpf:"handshakes"`
 	Ledger      *ebpf.Map `ebpf:"ledger"`
 	Records     *ebpf.Map `ebpf:"records"`
+	Sampler     *ebpf.Map `ebpf:"sampler"`
+	Samples     *ebpf.Map `ebpf:"samples"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
+	Ssh         *ebpf.Map `ebpf:"ssh"`
+	Streams     *ebpf.Map `ebpf:"streams"`
 	Taking      *ebpf.Map `ebpf:"taking"`
 	Tunnels     *ebpf.Map `ebpf:"tunnels"`
 }
@@ -386,9 +522,14 @@ func (m *kernelMaps) Close() error {
 		m.Flows,
 		m.Fragments,
 		m.FreeZones,
+		m.Handshakes,
 		m.Ledger,
 		m.Records,
+		m.Sampler,
+		m.Samples,
 		m.Scratch,
+		m.Ssh,
+		m.Streams,
 		m.Taking,
 		m.Tunnels,
 	)

@@ -56,6 +56,9 @@ func sumLedger(pages []kernelLedgerPage) flow.Ledger {
 		l.ClosedFull += p.ClosedFull
 		l.RecordsFull += p.RecordsFull
 		l.Unopened += p.Unopened
+		l.Samples += p.Samples
+		l.SamplesLimited += p.SamplesLimited
+		l.SamplesFull += p.SamplesFull
 	}
 	l.Counted = fates[kernelFateFATE_COUNTED]
 	l.Seen = make(map[string]flow.Counter, len(seen))

@@ -97,12 +97,24 @@ func haveXDPFragments() bool {
 	return !errors.Is(features.HaveProgramHelper(ebpf.XDP, asm.FnXdpGetBuffLen), ebpf.ErrNotSupported)
 }
 
+// bytesPerFlow returns what the maps take for each connection, with their own: memlock in /proc/self/fdinfo.
+func (c *Config) bytesPerFlow() uint64 {
+	const entry, streams, handshake = 208, 144, 264
+	size := uint64(entry)
+	if c.Samples.needStreams() {
+		size += streams
+	}
+	if c.Samples&SampleHandshakes != 0 {
+		size += handshake
+	}
+	return size
+}
+
 // explain puts the usual cause in front of a kernel's refusal to load.
 func (c Config) explain(err error) error {
 	if errors.Is(err, unix.ENOMEM) {
-		const perFlow = 208 // bytes, with the map's own: memlock of the map in /proc/self/fdinfo
 		return fmt.Errorf("no memory: a map of %d flows takes %d MiB, which count to the service's or container's "+
-			"memory limit: %w", c.MaxFlows, c.MaxFlows*perFlow>>20, err)
+			"memory limit: %w", c.MaxFlows, uint64(c.MaxFlows)*c.bytesPerFlow()>>20, err)
 	}
 	return err
 }

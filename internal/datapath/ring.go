@@ -75,6 +75,11 @@ func (r *ring) header(position uintptr) uint32 {
 	return atomic.LoadUint32((*uint32)(unsafe.Pointer(&r.data[position&r.mask])))
 }
 
+// after returns the position behind a sample that was read and not consumed. Of another position it makes no sense.
+func (r *ring) after(position uintptr) uintptr {
+	return position + sampleLen(uintptr(r.header(position)&^(ringBusy|ringDiscard)))
+}
+
 // consume gives the kernel the room of all samples before a position, and of those behind it that were read and had been
 // discarded: nobody will ask for their room. It never goes back, and may run beside read and itself.
 func (r *ring) consume(position uintptr) {

@@ -18,6 +18,10 @@ type Ledger struct {
 	ClosedFull  uint64  // closed connections not announced, the ring being full: the sweep takes them
 	RecordsFull uint64  // hand-overs put off, the ring being full
 	Unopened    uint64  // packets counted in the flow of their tunnel, though what is in such tunnels is counted
+
+	Samples        uint64 // copied for fingerprints
+	SamplesLimited uint64 // left out, there being more at a time than the limit
+	SamplesFull    uint64 // left out, the ring being full
 }
 
 // Resident is what a walk of the map found to stay there.

@@ -34,6 +34,7 @@ type Record struct {
 	Halves    [2]Half
 	Initiator Initiator
 	EndReason EndReason
+	Handshake *Handshake // of a TCP connection, where it is wanted and was seen, in the first record; else nil
 
 	SamplingRate uint32 // one in so many packets was counted; 1 is all of them
 }

@@ -19,7 +19,7 @@ type Sample struct {
 	Kind   SampleKind
 	TTL    uint8  // or hop limit
 	TimeNs uint64 // CLOCK_MONOTONIC, nanoseconds
-	Offset uint32 // where in the stream Data begins, from the first byte that End sent; 0 of a datagram
+	Offset uint32 // where in the stream Data begins, from the first byte that End sent, or that was seen; 0 of a datagram
 	Data   []byte // belongs to who hands it over
 }
 
