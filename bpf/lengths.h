@@ -11,7 +11,7 @@
 #include "packet.h"
 #include "sampler.h"
 
-#define SEGMENTS_GATHERED_MAX 128 /* of one super-packet: 64 KiB of 512 bytes each */
+#define SEGMENTS_GATHERED_MAX 64 /* of one super-packet: 64 KiB of 1 KiB each; more are left out */
 
 /* The SSH connections. The ones that have been quiet make room for new ones, which costs them their fingerprints. */
 struct {

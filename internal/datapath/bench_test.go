@@ -22,18 +22,20 @@ import (
 func BenchmarkHotFlow(b *testing.B) {
 	tcp := testnet.TCP("10.0.0.1:40000", "10.0.0.2:443", testnet.ACK, 100)
 	for _, protocol := range []struct {
-		name   string
-		frame  []byte
-		filter []bpf.Instruction
+		name    string
+		frame   []byte
+		filter  []bpf.Instruction
+		samples Samples
 	}{
-		{"TCP", tcp.Bytes(), nil},
-		{"UDP6", testnet.UDP("[fd00::1]:40000", "[fd00::2]:443", 100).Bytes(), nil},
-		{"thorough", tcp.VLAN(7, 8).Bytes(), nil},
-		{"filter", tcp.Bytes(), compile(b, "tcp port 443")},
+		{"TCP", tcp.Bytes(), nil, 0},
+		{"UDP6", testnet.UDP("[fd00::1]:40000", "[fd00::2]:443", 100).Bytes(), nil, 0},
+		{"thorough", tcp.VLAN(7, 8).Bytes(), nil, 0},
+		{"filter", tcp.Bytes(), compile(b, "tcp port 443"), 0},
+		{"samples", tcp.Bytes(), nil, allSamples},
 	} {
 		for _, hook := range hooks {
 			b.Run(protocol.name+"/"+hook, func(b *testing.B) {
-				k := newKernelWith(b, Config{MaxFlows: 1024, Sampling: 1, Filter: protocol.filter})
+				k := newKernelWith(b, Config{MaxFlows: 1024, Sampling: 1, Filter: protocol.filter, Samples: protocol.samples})
 				measured := k.coll.Programs[hook]
 				aboveEmpty(b, measured, emptyProgram(b, measured.Type()), protocol.frame)
 			})

@@ -3,7 +3,6 @@ package datapath
 import (
 	"fmt"
 	"math/bits"
-	"slices"
 	"time"
 	"unsafe"
 
@@ -134,6 +133,6 @@ func decodeHandshake(raw *kernelHandshake) *flow.Handshake {
 func decodeOpening(raw *kernelOpening) flow.Opening {
 	return flow.Opening{
 		TimeNs: raw.Ns, Window: raw.Window, TTL: raw.Ttl,
-		Options: slices.Clone(raw.Options[:min(int(raw.OptionsLen), len(raw.Options))]),
+		Options: append([]byte(nil), raw.Options[:min(int(raw.OptionsLen), len(raw.Options))]...),
 	}
 }

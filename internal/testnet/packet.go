@@ -70,9 +70,25 @@ func Datagram(src, dst string, payload []byte) Packet {
 
 // TCP is a segment with a payload of so many bytes, and no options.
 func TCP(src, dst string, flags uint8, payload int) Packet {
-	s, d := netip.MustParseAddrPort(src), netip.MustParseAddrPort(dst)
-	header := append(ports(s, d), 0, 0, 0, 1, 0, 0, 0, 0, 5<<4, flags, 0xff, 0xff) // sequence, acknowledgement, window
-	return ip(s.Addr(), d.Addr(), protocolTCP, append(header, make([]byte, 4+payload)...), 16)
+	return Segment{Sequence: 1, Flags: flags, Window: 0xffff, Payload: make([]byte, payload)}.Packet(src, dst)
+}
+
+// Segment is TCP with a header and a payload that matter (RFC 9293, section 3.1). Options have a multiple of 4 bytes, up to 40.
+type Segment struct {
+	Sequence uint32
+	Flags    uint8
+	Window   uint16
+	Options  []byte
+	Payload  []byte
+}
+
+// Packet is the segment on its way.
+func (s Segment) Packet(src, dst string) Packet {
+	from, to := netip.MustParseAddrPort(src), netip.MustParseAddrPort(dst)
+	header := binary.BigEndian.AppendUint32(ports(from, to), s.Sequence)
+	header = append(header, 0, 0, 0, 0, uint8(5+len(s.Options)/4)<<4, s.Flags) // acknowledgement 0
+	header = binary.BigEndian.AppendUint16(header, s.Window)
+	return ip(from.Addr(), to.Addr(), protocolTCP, slices.Concat(header, make([]byte, 4), s.Options, s.Payload), 16)
 }
 
 // ICMP is a message with so many bytes after its type, code and checksum: ICMPv6 if the addresses are IPv6.

@@ -1,0 +1,361 @@
+package datapath
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"weir/internal/flow"
+	"weir/internal/testnet"
+)
+
+// allSamples is every Samples but certificates, which change what TLS is.
+const allSamples = SampleHandshakes | SampleTLS | SampleHTTP | SampleSSH | SampleQUIC | SampleDHCP
+
+// step is a segment of one end of a connection. Its sequence number counts from that of the SYN.
+type step struct {
+	server  bool
+	at      uint32
+	flags   uint8
+	payload []byte
+}
+
+// sampled is what is checked of a sample.
+type sampled struct {
+	server bool
+	offset uint32
+	data   []byte
+}
+
+const firstSequence = 0xfffffc00 // the numbers wrap around soon
+
+func (s step) frame(client, server string) []byte {
+	segment := testnet.Segment{Sequence: firstSequence + s.at, Flags: s.flags, Window: 1000, Payload: s.payload}
+	if s.server {
+		return segment.Packet(server, client).Bytes()
+	}
+	return segment.Packet(client, server).Bytes()
+}
+
+// says is a segment with payload.
+func says(server bool, at int, payload []byte) step {
+	return step{server, uint32(1 + at), testnet.ACK | testnet.PSH, payload}
+}
+
+// opened is the handshake, and then the steps.
+func opened(steps ...step) []step {
+	return append([]step{
+		{false, 0, testnet.SYN, nil}, {true, 0, testnet.SYN | testnet.ACK, nil}, {false, 1, testnet.ACK, nil},
+	}, steps...)
+}
+
+// record is a TLS record with so many bytes behind its header.
+func record(kind, message uint8, size int) []byte {
+	b := binary.BigEndian.AppendUint16([]byte{kind, 3, 3}, uint16(size))
+	b = append(b, message, 0, uint8((size-4)>>8), uint8(size-4))
+	for len(b) < 5+size {
+		b = append(b, byte(len(b)))
+	}
+	return b
+}
+
+// samples returns what is in the ring.
+func (k kernel) samples(t testing.TB) (all []flow.Sample, lengths []flow.Lengths) {
+	t.Helper()
+	if err := k.ReadSamples(func(s *flow.Sample) {
+		s.Data = bytes.Clone(s.Data)
+		all = append(all, *s)
+	}, func(l *flow.Lengths) {
+		for i := range l.Payloads {
+			l.Payloads[i] = slices.Clone(l.Payloads[i])
+		}
+		lengths = append(lengths, *l)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return all, lengths
+}
+
+// checkSamples compares samples of a connection. The client is the lower end.
+func checkSamples(t *testing.T, got []flow.Sample, want []sampled, src, dst string, kind flow.SampleKind) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Errorf("%d samples, want %d", len(got), len(want))
+	}
+	protocol := uint8(tcp)
+	if kind == flow.SampleDatagram {
+		protocol = udp
+	}
+	wantKey, _ := key(src, dst, protocol)
+	for i := range min(len(got), len(want)) {
+		g, w := got[i], want[i]
+		if g.Key != wantKey || g.Kind != kind || (g.End == 1) != w.server || g.TTL != 64 || g.TimeNs == 0 {
+			t.Errorf("sample %d: %+v", i, g)
+		}
+		if g.Offset != w.offset || !bytes.Equal(g.Data, w.data) {
+			t.Errorf("sample %d: %d bytes at %d, want %d at %d", i, len(g.Data), g.Offset, len(w.data), w.offset)
+		}
+	}
+}
+
+type streamRow struct {
+	name  string
+	steps []step
+	want  []sampled
+}
+
+func plainStreams() []streamRow {
+	hello, answer := record(22, 1, 512), record(22, 2, 122)
+	long, large := record(22, 1, 3000), record(22, 1, 9000)
+	a, b, c := says(false, 0, long[:1460]), says(false, 1460, long[1460:2920]), says(false, 2920, long[2920:])
+	inA, inB, inC := sampled{false, 0, long[:1460]}, sampled{false, 1460, long[1460:2920]}, sampled{false, 2920, long[2920:]}
+	more := bytes.Repeat([]byte{23}, 600)
+	return []streamRow{
+		{
+			"hellos, cut where they end",
+			opened(says(false, 0, hello), says(true, 0, slices.Concat(answer, more)), says(false, len(hello), hello)),
+			[]sampled{{false, 0, hello}, {true, 0, answer}},
+		},
+		{"three segments", opened(a, b, c, says(false, len(long), more)), []sampled{inA, inB, inC}},
+		{"reordered", opened(b, a, c, says(false, len(long), hello)), []sampled{inB, inA, inC}},
+		{"backwards", opened(c, b, a, says(false, len(long), hello)), []sampled{inC, inB, inA}},
+		{"a gap, closed last", opened(a, c, b, says(false, len(long), hello)), []sampled{inA, inC, inB}},
+		{"sent again", opened(a, a, b, c, c), []sampled{inA, inA, inB, inC}},
+		{"the SYN was not seen", []step{a, b, c}, []sampled{inA, inB, inC}},
+		{"neither a SYN nor a beginning", []step{b, c}, nil},
+		{"one byte first", opened(says(false, 0, hello[:1]), says(false, 1, hello[1:])), []sampled{
+			{false, 0, hello[:1]}, {false, 1, hello[1:]},
+		}},
+		{
+			"longer than is copied",
+			opened(says(false, 0, large[:3000]), says(false, 3000, large[3000:6000]), says(false, 9005, hello)),
+			[]sampled{{false, 0, large[:3000]}, {false, 3000, large[3000:4096]}},
+		},
+		{
+			"in two records",
+			opened(says(false, 0, slices.Concat(hello[:5], []byte{1, 0, 8, 0}, hello[9:])), says(false, len(hello), more)),
+			[]sampled{{false, 0, slices.Concat(hello[:5], []byte{1, 0, 8, 0}, hello[9:])}, {false, uint32(len(hello)), more}},
+		},
+		{"data with the SYN", []step{{false, 0, testnet.SYN, hello}}, []sampled{{false, 0, hello}}},
+		{"nothing known", opened(says(false, 0, more), says(true, 0, more)), nil},
+		{
+			"behind plain text",
+			opened(says(false, 0, more), says(false, 600, more), says(false, 1200, hello), says(false, 1800, hello)),
+			[]sampled{{false, 1200, hello}},
+		},
+		{"long behind plain text", opened(append(repeat(8, more), says(false, 8*600, hello))...), nil},
+	}
+}
+
+func requestStreams() []streamRow {
+	get := []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	post := slices.Concat([]byte("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n"), make([]byte, 1000))
+	body := make([]byte, 1000)
+	heads := []sampled{{false, 0, post}}
+	upload := []step{says(false, 0, post)}
+	for at := len(post); at < len(post)+9000; at += len(body) {
+		upload = append(upload, says(false, at, body))
+		if left := 8192 - at; left > 0 {
+			heads = append(heads, sampled{false, uint32(at), body[:min(left, len(body))]})
+		}
+	}
+	at := len(post) + 9000
+	return []streamRow{
+		{"two requests", opened(says(false, 0, get), says(true, 0, []byte("HTTP/1.1 200 OK\r\n\r\n")), says(false, len(get), get)), []sampled{
+			{false, 0, get}, {false, uint32(len(get)), get},
+		}},
+		{"a head in two segments", opened(says(false, 0, get[:18]), says(false, 18, get[18:]), says(false, len(get), body)), []sampled{
+			{false, 0, get[:18]}, {false, 18, get[18:]},
+		}},
+		{"an upload, and a request after it", opened(append(upload, says(false, at, get))...), append(heads, sampled{false, uint32(at), get})},
+		{"a method only", opened(says(false, 0, []byte("GETTY"))), nil},
+		{"an SSH banner", opened(says(true, 0, []byte("SSH-2.0-x\r\n")), says(false, 0, []byte("SSH-2.0-y\r\n"))), []sampled{
+			{true, 0, []byte("SSH-2.0-x\r\n")},
+		}},
+	}
+}
+
+// repeat is the same payload over and over.
+func repeat(times int, payload []byte) (steps []step) {
+	for i := range times {
+		steps = append(steps, says(false, i*len(payload), payload))
+	}
+	return steps
+}
+
+// TestStreamSamples copies of TCP streams what begins them, if it is known, from every hook.
+func TestStreamSamples(t *testing.T) {
+	for _, hook := range hooks {
+		k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: allSamples})
+		for i, row := range append(plainStreams(), requestStreams()...) {
+			t.Run(hook+"/"+row.name, func(t *testing.T) {
+				src := fmt.Sprint("10.0.0.1:", 40000+i)
+				for _, s := range row.steps {
+					k.run(t, hook, s.frame(src, server), nil)
+				}
+				got, _ := k.samples(t)
+				checkSamples(t, got, row.want, src, server, flow.SampleStream)
+			})
+		}
+		if l := k.ledger(t); l.Samples == 0 || l.SamplesFull != 0 || l.SamplesLimited != 0 {
+			t.Errorf("%s: %d samples, %d and %d left out", hook, l.Samples, l.SamplesFull, l.SamplesLimited)
+		}
+	}
+}
+
+// TestCertificates follows a server's flight as far as it is not encrypted.
+func TestCertificates(t *testing.T) {
+	hello, chain, done := record(22, 2, 80), record(22, 11, 3000), record(22, 14, 4)
+	change, encrypted := []byte{20, 3, 3, 0, 1, 1}, record(23, 0, 2000)
+	flight := slices.Concat(hello, chain, done)
+	long := slices.Concat(hello, record(22, 11, 20000))
+	var pieces []step
+	var copied []sampled
+	for at := 0; at < 18000; at += 3000 {
+		pieces = append(pieces, says(true, at, long[at:at+3000]))
+		copied = append(copied, sampled{true, uint32(at), long[at:min(at+3000, 16384)]})
+	}
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleTLS | SampleCertificates})
+	for i, row := range []streamRow{
+		{
+			"TLS 1.2", opened(says(true, 0, flight[:1460]), says(true, 1460, flight[1460:]),
+				says(true, len(flight), change), says(true, len(flight)+6, hello)),
+			[]sampled{{true, 0, flight[:1460]}, {true, 1460, flight[1460:]}},
+		},
+		{
+			"TLS 1.3", opened(says(true, 0, slices.Concat(hello, change, encrypted)), says(true, len(hello)+6+2005, hello)),
+			[]sampled{{true, 0, hello}},
+		},
+		{
+			"longer than is copied", opened(pieces...), copied,
+		},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			src := fmt.Sprint("10.0.0.1:", 40000+i)
+			for _, s := range row.steps {
+				k.run(t, kernelProgTcIngress, s.frame(src, server), nil)
+			}
+			got, _ := k.samples(t)
+			checkSamples(t, got, row.want, src, server, flow.SampleStream)
+		})
+	}
+}
+
+// TestSampledAnywhere finds a hello behind whatever headers, and in a super-packet.
+func TestSampledAnywhere(t *testing.T) {
+	hello := record(22, 1, 512)
+	k := newKernelWith(t, Config{
+		MaxFlows: 1024, Sampling: 1, VLANZones: true, Samples: SampleTLS, Decap: map[flow.TunnelKind]uint16{flow.TunnelIPIP: 0},
+	})
+	segment := testnet.Segment{Sequence: 1, Flags: testnet.ACK, Options: make([]byte, 12), Payload: hello}
+	plain := segment.Packet("10.0.0.1:1000", "10.0.0.2:443")
+	for name, row := range map[string]struct {
+		frame []byte
+		vlan  uint16
+		meta  *skb
+	}{
+		"IPv4":         {plain.Bytes(), 0, nil},
+		"VLAN":         {segment.Packet("10.0.0.1:1001", "10.0.0.2:443").VLAN(7).Bytes(), 7, nil},
+		"two tags":     {segment.Packet("10.0.0.1:1002", "10.0.0.2:443").VLAN(8, 9).Bytes(), 8, nil},
+		"IPv4 options": {segment.Packet("10.0.0.1:1003", "10.0.0.2:443").IPOptions(40).Bytes(), 0, nil},
+		"IPv6":         {segment.Packet("[fd00::1]:1000", "[fd00::2]:443").Bytes(), 0, nil},
+		"extensions":   {segment.Packet("[fd00::1]:1001", "[fd00::2]:443").Extension(testnet.HopByHop, 8).Bytes(), 0, nil},
+		"padded":       {append(segment.Packet("10.0.0.1:1004", "10.0.0.2:443").Bytes(), 9, 9, 9, 9), 0, nil},
+		"in a tunnel":  {testnet.IP("192.0.2.1", "192.0.2.2", 4, plain.Bytes()[14:]).Bytes(), 0, nil},
+		"super-packet": {segment.Packet("10.0.0.1:1005", "10.0.0.2:443").Bytes(), 0, &skb{GSOSize: 100, GSOSegs: 6}},
+	} {
+		k.run(t, kernelProgTcIngress, row.frame, row.meta)
+		got, _ := k.samples(t)
+		if len(got) != 1 || !bytes.Equal(got[0].Data, hello) || got[0].VLAN != row.vlan || got[0].TTL != 64 {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	fragments := segment.Packet("10.0.0.1:1007", "10.0.0.2:443").Fragments(400)
+	for _, frame := range fragments {
+		k.run(t, kernelProgTcIngress, frame, nil)
+	}
+	if got, _ := k.samples(t); len(got) != 0 {
+		t.Errorf("fragments gave %+v", got)
+	}
+}
+
+// initial is a datagram that looks like a QUIC Initial packet to who cannot decrypt it.
+func initial(first uint8, version uint32, size int) []byte {
+	b := binary.BigEndian.AppendUint32([]byte{first}, version)
+	return append(b, bytes.Repeat([]byte{7}, size-len(b))...)
+}
+
+// TestDatagramSamples copies the Initial datagrams of QUIC, and DHCP.
+func TestDatagramSamples(t *testing.T) {
+	const v1, v2 = 1, 0x6b3343cf
+	first, second := initial(0xc3, v1, 1250), initial(0xd3, v2, 1250)
+	handshake, short := initial(0xe3, v1, 1250), initial(0x43, v1, 50)
+	small := initial(0xc3, v1, 300)
+	type datagram struct {
+		server bool
+		data   []byte
+	}
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleQUIC | SampleDHCP})
+	for i, row := range []struct {
+		name      string
+		datagrams []datagram
+		want      []sampled
+	}{
+		{"version 1", []datagram{{false, first}, {true, first}}, []sampled{{false, 0, first}, {true, 0, first}}},
+		{"version 2", []datagram{{false, second}}, []sampled{{false, 0, second}}},
+		{"type of the other version", []datagram{{false, initial(0xd3, v1, 1250)}, {true, initial(0xc3, v2, 1250)}}, nil},
+		{"another version first", []datagram{{false, initial(0xc3, 99, 1250)}, {false, first}}, []sampled{{false, 0, first}}},
+		{"small, from either end", []datagram{{false, small}, {true, small}}, []sampled{{true, 0, small}}},
+		{
+			"four of each end",
+			[]datagram{{false, first}, {false, first}, {true, first}, {false, first}, {false, first}, {false, first}},
+			[]sampled{{false, 0, first}, {false, 0, first}, {true, 0, first}, {false, 0, first}, {false, 0, first}},
+		},
+		{"behind a handshake packet", []datagram{{true, handshake}, {true, first}}, []sampled{{true, 0, first}}},
+		{"not behind a short header", []datagram{{false, short}, {false, first}}, nil},
+		{"cut", []datagram{{false, initial(0xc3, v1, 2000)}}, []sampled{{false, 0, initial(0xc3, v1, 2000)[:1500]}}},
+		{"other contents", []datagram{{false, make([]byte, 1250)}, {true, nil}}, nil},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			src := fmt.Sprint("10.0.0.1:", 40000+i)
+			for _, d := range row.datagrams {
+				from, to := src, server
+				if d.server {
+					from, to = to, from
+				}
+				k.run(t, kernelProgTcEgress, testnet.Datagram(from, to, d.data).Bytes(), nil)
+			}
+			got, _ := k.samples(t)
+			checkSamples(t, got, row.want, src, server, flow.SampleDatagram)
+		})
+	}
+	t.Run("super-packet", func(t *testing.T) {
+		data := slices.Concat(first[:900], handshake[:900], second[:700])
+		k.run(t, kernelProgTcEgress, testnet.Datagram("10.0.0.1:999", server, nil).Bytes(), nil)
+		k.run(t, kernelProgTcEgress, testnet.Datagram(server, "10.0.0.1:999", data).Bytes(), &skb{GSOSize: 900, GSOSegs: 3, WireLen: 3000})
+		got, _ := k.samples(t)
+		checkSamples(t, got, []sampled{{true, 0, first[:900]}, {true, 0, second[:700]}}, "10.0.0.1:999", server, flow.SampleDatagram)
+	})
+}
+
+// TestDHCP copies every datagram of DHCP: all clients that have no address yet are one connection.
+func TestDHCP(t *testing.T) {
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleDHCP})
+	for _, ends := range [][2]string{
+		{"0.0.0.0:68", "255.255.255.255:67"}, {"10.0.0.1:67", "10.0.0.2:67"}, {"[fe80::1]:546", "[ff02::1:2]:547"},
+	} {
+		for n := range 20 {
+			data := []byte(strings.Repeat("x", 300+n))
+			k.run(t, kernelProgXdpIngress, testnet.Datagram(ends[0], ends[1], data).Bytes(), nil)
+			got, _ := k.samples(t)
+			checkSamples(t, got, []sampled{{false, 0, data}}, ends[0], ends[1], flow.SampleDatagram)
+		}
+	}
+	k.run(t, kernelProgXdpIngress, testnet.UDP("10.0.0.1:1068", "10.0.0.2:1067", 300).Bytes(), nil)
+	if got, _ := k.samples(t); len(got) != 0 {
+		t.Errorf("other ports gave %+v", got)
+	}
+}
