@@ -21,8 +21,9 @@
 #define QUIC_V2 0x6b3343cf /* RFC 9369 section 3 */
 #define QUIC_V2_INITIAL 0x10
 #define QUIC_CLIENT_MIN 1200 /* bytes of a client's datagram with an Initial packet, RFC 9000 section 14.1 */
-#define QUIC_LOOKS_MAX 8     /* datagrams of an end that are looked at, */
-#define QUIC_DATAGRAMS_MAX 4 /* and of these that are copied */
+#define QUIC_LOOKS_MAX 16    /* datagrams of an end that are looked at, */
+#define QUIC_DATAGRAMS_MAX 4 /* and of these that are copied whole */
+#define QUIC_HEADER 16	     /* bytes of one that says by its type and time how the connection is opened */
 
 static __always_inline int is_dhcp_port(__be16 port)
 {
@@ -50,6 +51,11 @@ static __always_inline int is_initial(const __u8 *header)
 	return version == QUIC_V2 && (header[0] & QUIC_TYPE) == QUIC_V2_INITIAL;
 }
 
+static __always_inline __u32 at_most(__u32 len, __u32 max)
+{
+	return len < max ? len : max;
+}
+
 /* How much of a datagram is copied that may be QUIC's. Only those with a long header can have an Initial packet. */
 static __always_inline __u32 follow_quic(struct sampler *s, const struct packet *p)
 {
@@ -67,12 +73,14 @@ static __always_inline __u32 follow_quic(struct sampler *s, const struct packet 
 	if (++st->looks >= QUIC_LOOKS_MAX)
 		settle_end(s, p);
 	if (!is_initial(s->peek))
-		return 0;
+		return config.samples & WANT_HANDSHAKE && st->sent ? at_most(s->there, QUIC_HEADER) : 0;
 	if (s->state & STATE_OPENED_0 << p->from && s->payload < QUIC_CLIENT_MIN)
 		return 0;
-	if (++st->sent >= QUIC_DATAGRAMS_MAX)
+	if (st->sent >= QUIC_DATAGRAMS_MAX)
+		return 0;
+	if (++st->sent == QUIC_DATAGRAMS_MAX && !(config.samples & WANT_HANDSHAKE))
 		settle_end(s, p);
-	return s->there < DATAGRAM_MAX ? s->there : DATAGRAM_MAX;
+	return at_most(s->there, DATAGRAM_MAX);
 }
 
 /* Looks at a datagram. Returns how much of its payload is copied. */
@@ -86,7 +94,7 @@ __noinline int look_at_datagram(struct packet *p)
 	if (!s)
 		return 0;
 	if (is_dhcp(&s->key))
-		return s->there < DATAGRAM_MAX ? s->there : DATAGRAM_MAX;
+		return at_most(s->there, DATAGRAM_MAX);
 	if (config.samples & WANT_QUIC)
 		return follow_quic(s, p);
 	settle_end(s, p);

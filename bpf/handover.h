@@ -90,19 +90,9 @@ static __always_inline int remove(struct flow_key *key)
 /* Makes room for a record. */
 static __always_inline struct record *reserve(const struct handshake *handshake)
 {
-	struct ledger_page *page;
-	struct record *r;
-
 	if (handshake)
-		r = bpf_ringbuf_reserve(&records, sizeof(struct opened_record), 0);
-	else
-		r = bpf_ringbuf_reserve(&records, sizeof(*r), 0);
-	if (r)
-		return r;
-	page = ledger_page();
-	if (page)
-		__sync_fetch_and_add(&page->records_full, 1);
-	return 0;
+		return bpf_ringbuf_reserve(&records, sizeof(struct opened_record), 0);
+	return bpf_ringbuf_reserve(&records, sizeof(struct record), 0);
 }
 
 /* Removes what was remembered of what a connection sent. */
@@ -126,8 +116,13 @@ static __always_inline int hand_over(struct flow_key *key, struct flow_entry *en
 	__u64 packets, bytes, now = precise_ns();
 	int keep;
 
-	if (!r)
+	if (!r) {
+		struct ledger_page *page = ledger_page();
+
+		if (page)
+			__sync_fetch_and_add(&page->records_full, 1);
 		return 0;
+	}
 	take_count(&r->entry, entry, 0, leave);
 	take_count(&r->entry, entry, 1, leave);
 	r->key = own;

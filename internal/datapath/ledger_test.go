@@ -32,6 +32,7 @@ func TestSumLedger(t *testing.T) {
 		p.Fates[kernelFateFATE_NO_MEMORY].Packets, p.Fates[kernelFateFATE_NO_MEMORY].Bytes = 3*n, 300*n
 		p.Exported.Packets, p.Exported.Bytes = 4*n, 400*n
 		p.Inserts, p.Deletes, p.ClosedFull, p.RecordsFull = 5*n, 6*n, 7*n, 8*n
+		p.Samples, p.SamplesFull, p.SamplesLimited = 9*n, 10*n, 11*n
 	}
 	l := sumLedger(pages[:])
 	for _, row := range []struct {
@@ -46,6 +47,8 @@ func TestSumLedger(t *testing.T) {
 		{"exported", l.Exported, flow.Counter{Packets: 24, Bytes: 2400}},
 		{"inserts, deletes", flow.Counter{Packets: l.Inserts, Bytes: l.Deletes}, flow.Counter{Packets: 30, Bytes: 36}},
 		{"full rings", flow.Counter{Packets: l.ClosedFull, Bytes: l.RecordsFull}, flow.Counter{Packets: 42, Bytes: 48}},
+		{"samples", flow.Counter{Packets: l.Samples}, flow.Counter{Packets: 54}},
+		{"samples left out", flow.Counter{Packets: l.SamplesFull, Bytes: l.SamplesLimited}, flow.Counter{Packets: 60, Bytes: 66}},
 	} {
 		if row.got != row.want {
 			t.Errorf("%s: %+v, want %+v", row.name, row.got, row.want)

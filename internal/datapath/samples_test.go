@@ -341,6 +341,18 @@ func TestDatagramSamples(t *testing.T) {
 	})
 }
 
+// TestQUICHandshake copies the beginnings of Handshake datagrams too, where it is asked how connections were opened.
+func TestQUICHandshake(t *testing.T) {
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleQUIC | SampleHandshakes})
+	first, handshake := initial(0xc3, 1, 1250), initial(0xe3, 1, 300)
+	for _, d := range [][]byte{handshake, first, first, first, first, first, handshake, initial(0x43, 1, 50), handshake} {
+		k.run(t, kernelProgXdpIngress, testnet.Datagram(client, server, d).Bytes(), nil)
+	}
+	got, _ := k.samples(t)
+	want := append(slices.Repeat([]sampled{{false, 0, first}}, 4), sampled{false, 0, handshake[:16]})
+	checkSamples(t, got, want, client, server, flow.SampleDatagram)
+}
+
 // TestDHCP copies every datagram of DHCP: all clients that have no address yet are one connection.
 func TestDHCP(t *testing.T) {
 	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleDHCP})

@@ -19,7 +19,7 @@ type kernelCollector struct {
 
 	seen, uncounted, counted, exported, evicted   packetsAndBytes
 	inserts, evictions, capacity, ringDrops       *prometheus.Desc
-	notUnwrapped                                  *prometheus.Desc
+	notUnwrapped, samples, samplesDropped         *prometheus.Desc
 	residentFlows, residentPackets, residentBytes *prometheus.Desc
 	unaccountedPackets, unaccountedBytes          *prometheus.Desc
 }
@@ -60,6 +60,11 @@ func NewKernelCollector(kernel Kernel, audit func() flow.Audit) prometheus.Colle
 			[]string{"ring"}, nil),
 		notUnwrapped: prometheus.NewDesc("weir_not_unwrapped_packets_total",
 			"Packets counted in the flow of their tunnel, though what is in such tunnels is to be counted.", nil, nil),
+		samples: prometheus.NewDesc("weir_samples_total",
+			"Pieces of packets that were copied for fingerprints.", nil, nil),
+		samplesDropped: prometheus.NewDesc("weir_samples_dropped_total",
+			"Pieces of packets that were not copied for fingerprints though wanted, by reason. No count depends on them.",
+			[]string{"reason"}, nil),
 	}
 }
 
@@ -77,7 +82,7 @@ func (k *kernelCollector) Describe(ch chan<- *prometheus.Desc) {
 		ch <- pair.bytes
 	}
 	for _, desc := range []*prometheus.Desc{
-		k.inserts, k.evictions, k.capacity, k.ringDrops, k.notUnwrapped,
+		k.inserts, k.evictions, k.capacity, k.ringDrops, k.notUnwrapped, k.samples, k.samplesDropped,
 		k.residentFlows, k.residentPackets, k.residentBytes, k.unaccountedPackets, k.unaccountedBytes,
 	} {
 		ch <- desc
@@ -116,6 +121,9 @@ func (k *kernelCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(k.ringDrops, ledger.ClosedFull, "closed")
 	counter(k.ringDrops, ledger.RecordsFull, "records")
 	counter(k.notUnwrapped, ledger.Unopened)
+	counter(k.samples, ledger.Samples)
+	counter(k.samplesDropped, ledger.SamplesFull, "ring_full")
+	counter(k.samplesDropped, ledger.SamplesLimited, "rate")
 	gauge(k.residentFlows, float64(audit.Resident.Flows))
 	gauge(k.residentPackets, float64(audit.Resident.Packets))
 	gauge(k.residentBytes, float64(audit.Resident.Bytes))

@@ -38,6 +38,8 @@ func TestKernelCollector(t *testing.T) {
 		ClosedFull:  3,
 		Unopened:    5,
 		RecordsFull: 5,
+
+		Samples: 11, SamplesFull: 12, SamplesLimited: 13,
 	}}
 	audit := func() flow.Audit {
 		return flow.Audit{
@@ -74,6 +76,9 @@ weir_unaccounted_bytes 60
 weir_ring_drops_total{ring="closed"} 3
 weir_ring_drops_total{ring="records"} 5
 weir_not_unwrapped_packets_total 5
+weir_samples_total 11
+weir_samples_dropped_total{reason="ring_full"} 12
+weir_samples_dropped_total{reason="rate"} 13
 `
 	text := scrape(t, reg)
 	for line := range strings.Lines(strings.TrimSpace(want)) {
