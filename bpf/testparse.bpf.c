@@ -22,7 +22,9 @@ static int equal(const struct packet *a, const struct packet *b)
 	for (i = 0; i < sizeof(a->key) / sizeof(*x); i++)
 		if (x[i] != y[i])
 			return 0;
-	return a->from == b->from && a->tcp_flags == b->tcp_flags && a->header_len == b->header_len && a->vlan == b->vlan;
+	return a->from == b->from && a->tcp_flags == b->tcp_flags && a->header_len == b->header_len &&
+	       a->vlan == b->vlan && a->transport == b->transport && a->payload_len == b->payload_len &&
+	       a->ttl == b->ttl;
 }
 
 SEC("tc")

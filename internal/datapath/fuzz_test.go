@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"weir/internal/flow"
+	"weir/internal/testnet"
 )
 
 // FuzzParse holds what the kernel makes of frames against what the oracle does: why a frame is not counted, or under which
@@ -19,6 +21,10 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(nil), shape.frame)
 		f.Add([]byte(nil), shape.frame[:shape.headers-1])
 	}
+	for _, payload := range [][]byte{record(22, 1, 512), record(22, 2, 122), []byte("GET / HTTP/1.1\r\n\r\n"), banner} {
+		f.Add([]byte(nil), says(false, 0, payload).frame(client, server))
+	}
+	f.Add([]byte(nil), testnet.Datagram(client, server, initial(0xc3, 1, 1250)).Bytes())
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 300 {
 		f.Add(randomBytes(random, 8+random.IntN(32)), []byte(nil))
@@ -83,9 +89,16 @@ type referee struct {
 
 func newReferee(t testing.TB) *referee {
 	t.Helper()
-	k := newKernel(t, 1024)
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: allSamples | SampleCertificates})
+	spec, err := loadTestparse()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := spec.Variables[kernelVarConfig].Set(&kernelSettings{Sampling: 1, Samples: uint32(allSamples)}); err != nil {
+		t.Fatal(err)
+	}
 	var programs testparsePrograms
-	if err := loadTestparseObjects(&programs, nil); err != nil {
+	if err := spec.LoadAndAssign(&programs, nil); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { programs.Close() })
@@ -111,6 +124,12 @@ func (r *referee) check(t *testing.T, frame []byte) {
 	}
 	if err == nil {
 		r.checkEntry(t, frame, want)
+	}
+	samples, _ := r.kernel.samples(t)
+	for _, s := range samples {
+		if err != nil || !bytes.Contains(frame, s.Data) {
+			t.Errorf("a sample of %x", s.Data)
+		}
 	}
 	if r.compareParsers(t, frame); t.Failed() {
 		t.Logf("the frame was %x", frame)
