@@ -130,8 +130,7 @@ func TestHandshakeOptions(t *testing.T) {
 	}
 }
 
-// TestHandshakeOnce: of the records of a connection the first has its handshake. Records with and without one are read from
-// the same ring, and stay there until they are released.
+// TestHandshakeOnce: of the records of a connection the first has its handshake.
 func TestHandshakeOnce(t *testing.T) {
 	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleHandshakes})
 	k.run(t, kernelProgTcIngress, testnet.TCP(client, server, testnet.SYN, 0).Bytes(), nil)
@@ -143,6 +142,39 @@ func TestHandshakeOnce(t *testing.T) {
 		if len(records) != 1 || (records[0].Handshake != nil) != want {
 			t.Errorf("period %d: %+v", period, records)
 		}
+	}
+}
+
+// TestHandshakesStayUntilReleased keeps records with and without a handshake in the same ring for the next process.
+func TestHandshakesStayUntilReleased(t *testing.T) {
+	cfg := Config{MaxFlows: 1024, Sampling: 1, PinDir: testnet.BPFFS(t) + "/weir", Samples: SampleHandshakes}
+	first, err := Load(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := kernel{first}
+	for port := range 3 {
+		src := fmt.Sprint("10.0.0.1:", 1000+port)
+		k.run(t, kernelProgTcIngress, testnet.TCP(src, server, testnet.SYN, 0).Bytes(), nil)
+		k.run(t, kernelProgTcIngress, testnet.UDP(src, server, 10).Bytes(), nil)
+	}
+	all, _ := k.records(t, k.SweepOut)
+	if len(all) != 6 {
+		t.Fatalf("%d records, want 6", len(all))
+	}
+	for _, r := range all[:4] { // in order, and the last event of each
+		k.Release(flow.EventID{Instance: r.ID.Instance, Sequence: r.ID.Sequence + 1})
+	}
+	k.Release(flow.EventID{Instance: all[0].ID.Instance, Sequence: all[0].ID.Sequence + 1}) // late, and of no effect
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var got []flow.Record
+	if _, err := newKernelWith(t, cfg).ReadRecords(func(r *flow.Record) { got = append(got, *r) }); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, all[4:]) {
+		t.Errorf("the next process read %+v, want %+v", got, all[4:])
 	}
 }
 

@@ -143,7 +143,7 @@ func generationOf(spec *ebpf.CollectionSpec, sampling uint32) string {
 	hash := sha256.New()
 	fmt.Fprintln(hash, "sampling", sampling)
 	for _, t := range []reflect.Type{
-		reflect.TypeFor[kernelRecord](), reflect.TypeFor[kernelClosing](), reflect.TypeFor[kernelLedgerPage](),
+		reflect.TypeFor[kernelOpenedRecord](), reflect.TypeFor[kernelClosing](), reflect.TypeFor[kernelLedgerPage](),
 		reflect.TypeFor[kernelTunnel](), reflect.TypeFor[kernelTunnelZone](),
 	} {
 		fmt.Fprintln(hash, layoutOf(t).text())

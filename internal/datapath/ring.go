@@ -75,9 +75,14 @@ func (r *ring) header(position uintptr) uint32 {
 	return atomic.LoadUint32((*uint32)(unsafe.Pointer(&r.data[position&r.mask])))
 }
 
-// after returns the position behind a sample that was read and not consumed. Of another position it makes no sense.
+// after returns the position behind a sample that was read, or the sample's own once that is consumed: the kernel may have
+// written something else there.
 func (r *ring) after(position uintptr) uintptr {
-	return position + sampleLen(uintptr(r.header(position)&^(ringBusy|ringDiscard)))
+	end := position + sampleLen(uintptr(r.header(position)&^(ringBusy|ringDiscard)))
+	if atomic.LoadUintptr(r.consumed) > position {
+		return position
+	}
+	return end
 }
 
 // consume gives the kernel the room of all samples before a position, and of those behind it that were read and had been
