@@ -15,7 +15,6 @@ var banner = []byte("SSH-2.0-x\r\n")
 type session struct {
 	k    kernel
 	sent [2]int // bytes, by client and server
-	want flow.Lengths
 }
 
 func (s *session) say(t *testing.T, server bool, payload []byte, meta *skb) {
