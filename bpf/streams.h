@@ -265,7 +265,7 @@ static __always_inline __u32 follow_stream(struct sampler *s, const struct packe
 	st = p->from ? &c->end[1] : &c->end[0];
 	if (p->tcp_flags & TCP_SYN) {
 		sequence++;
-		if (st->kind == STREAM_LOOKING || st->first != sequence) {
+		if (!st->looks || st->origin != sequence) { /* or it is the same SYN again */
 			__builtin_memset(st, 0, sizeof(*st));
 			st->first = sequence;
 			st->kind = STREAM_BEGUN;

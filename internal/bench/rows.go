@@ -27,6 +27,7 @@ var tables = []table{
 		{"one flow, IPv6, tc ingress", "HotFlow/UDP6/tc_ingress", aboveEmpty, 0},
 		{"one flow, two VLAN tags, tc ingress", "HotFlow/thorough/tc_ingress", aboveEmpty, 0},
 		{"one flow, filter `tcp port 443`, tc ingress", "HotFlow/filter/tc_ingress", aboveEmpty, 0},
+		{"one flow, with everything sampled that a fingerprint needs, tc ingress", "HotFlow/samples/tc_ingress", aboveEmpty, 0},
 		{"65,536 flows at random, XDP", "Flows/65536/xdp_ingress", aboveEmpty, 85},
 		{"65,536 flows at random, tc ingress", "Flows/65536/tc_ingress", aboveEmpty, 85},
 		{"1,048,576 flows at random, XDP", "Flows/1048576/xdp_ingress", aboveEmpty, 215},

@@ -140,6 +140,13 @@ func plainStreams() []streamRow {
 			[]sampled{{false, 0, slices.Concat(hello[:5], []byte{1, 0, 8, 0}, hello[9:])}, {false, uint32(len(hello)), more}},
 		},
 		{"data with the SYN", []step{{false, 0, testnet.SYN, hello}}, []sampled{{false, 0, hello}}},
+		{"the SYN came twice", opened(step{false, 0, testnet.SYN, nil}, a, b, c), []sampled{inA, inB, inC}},
+		{
+			"the same ports again",
+			opened(says(false, 0, hello), step{true, 1, testnet.RST, nil},
+				step{false, 50000, testnet.SYN, nil}, step{false, 50001, testnet.ACK, hello}),
+			[]sampled{{false, 0, hello}, {false, 0, hello}},
+		},
 		{"nothing known", opened(says(false, 0, more), says(true, 0, more)), nil},
 		{
 			"behind plain text",
