@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"weir/internal/capture"
 	"weir/internal/config"
@@ -59,7 +60,7 @@ func replayFile(ctx context.Context, s config.Settings, file string, streams Str
 		s.MaxFlows = min(s.MaxFlows, enoughFlows(cfg.Size))
 	}
 	s.FingerprintLearn = replayLearn(s)
-	k, err := known.New(knownConfig(s), zap.NewNop(), prometheus.NewRegistry())
+	k, err := known.New(knownConfig(s), plainLog(streams.Err), prometheus.NewRegistry())
 	if err != nil {
 		return err
 	}
@@ -90,6 +91,12 @@ func enoughFlows(size int64) uint32 {
 		perCPU      = 256 // entries, more than what the kernel sets aside for each in an LRU map
 	)
 	return uint32(min(size/leastPacket+int64(runtime.NumCPU()*perCPU), math.MaxUint32))
+}
+
+// plainLog has a line for what goes wrong and does not end a replay.
+func plainLog(out io.Writer) *zap.Logger {
+	encoder := zapcore.NewConsoleEncoder(zapcore.EncoderConfig{MessageKey: "message", LineEnding: zapcore.DefaultLineEnding})
+	return zap.New(zapcore.NewCore(encoder, zapcore.AddSync(out), zap.ErrorLevel))
 }
 
 // size returns a file's size, or 0 for one that has none, such as a pipe.
