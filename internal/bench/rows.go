@@ -62,6 +62,7 @@ var tables = []table{
 		{"JA4 of one ClientHello", "JA4", "ns/op", 1500},
 		{"the same: allocations", "JA4", "allocs/op", 2},
 		{"a connection with TLS 1.3, from its samples to what its event says", "Identify", "ns/op", 0},
+		{"a connection of which there is no more than its handshake", "Describe", "ns/op", 0},
 	}},
 	{"The whole agent", []row{
 		{"CPU at 1 Mpps of 131,072 flows, none due", "Resident", "%-of-a-CPU", 1},

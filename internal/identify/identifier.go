@@ -104,9 +104,9 @@ func (i *Identifier) forget(c *tracker.Connection) {
 	}
 }
 
-// talk returns the connection of a key.
-func (i *Identifier) talk(k *flow.Key, opener flow.Initiator, ns uint64) (*tracker.Connection, *talk) {
-	c := i.table.UpdateFlow(*k, opener, i.wall(ns), 0, 0)
+// talk counts what came of the connection of a key, which may be nothing that a record tells of, and returns it.
+func (i *Identifier) talk(k *flow.Key, opener flow.Initiator, ns uint64, of flow.Counter) (*tracker.Connection, *talk) {
+	c := i.table.UpdateFlow(*k, opener, i.wall(ns), of.Packets, of.Bytes)
 	t := i.talks[c]
 	if t == nil {
 		t = &talk{Conversation: Conversation{methods: i.methods}, v6: k.Ends[0].Addr().Unmap().Is6()}
@@ -117,7 +117,7 @@ func (i *Identifier) talk(k *flow.Key, opener flow.Initiator, ns uint64) (*track
 
 // Sample takes bytes of a connection.
 func (i *Identifier) Sample(s *flow.Sample) {
-	c, t := i.talk(&s.Key, flow.InitiatorUnknown, s.TimeNs) // who says hello is the client, whoever opened the connection
+	c, t := i.talk(&s.Key, flow.InitiatorUnknown, s.TimeNs, flow.Counter{}) // who says hello is the client, whoever opened the connection
 	greeted := t.facts.SawClientHello
 	found, err := t.Sample(s)
 	if err != nil && !errors.Is(err, fingerprint.ErrIncomplete) { // which may yet be completed
@@ -133,7 +133,7 @@ func (i *Identifier) Sample(s *flow.Sample) {
 
 // Lengths takes a window of an SSH connection.
 func (i *Identifier) Lengths(l *flow.Lengths) {
-	c, t := i.talk(&l.Key, l.Opener, l.TimeNs)
+	c, t := i.talk(&l.Key, l.Opener, l.TimeNs, flow.Counter{})
 	i.note(c, t, t.Lengths(l))
 }
 
@@ -171,13 +171,13 @@ func (i *Identifier) Describe(r *flow.Record) *flow.Identity {
 	if len(i.cfg.Methods) == 0 || r.Handshake == nil && i.table.Find(r.Key) == nil {
 		return nil
 	}
-	lastNs := max(r.Halves[0].LastNs, r.Halves[1].LastNs)
-	c, t := i.talk(&r.Key, r.Initiator, lastNs)
+	there, back := &r.Halves[0], &r.Halves[1]
+	c, t := i.talk(&r.Key, r.Initiator, max(there.LastNs, back.LastNs), flow.Counter{
+		Packets: there.Packets + back.Packets, Bytes: there.Bytes + back.Bytes,
+	})
 	for end := range r.Halves {
-		half := &r.Halves[end]
-		t.sent[end].Packets += half.Packets
-		t.sent[end].Bytes += half.Bytes
-		i.table.UpdateFlow(r.Key, r.Initiator, i.wall(lastNs), half.Packets, half.Bytes)
+		t.sent[end].Packets += r.Halves[end].Packets
+		t.sent[end].Bytes += r.Halves[end].Bytes
 	}
 	if r.Handshake != nil {
 		i.open(c, t, r)

@@ -171,8 +171,8 @@ func TestGoesOn(t *testing.T) {
 			t.Errorf("part %d: %q, want %q", i, got, part.want)
 		}
 	}
-	if f.table.Count() != 1 {
-		t.Errorf("%d connections, want the one that goes on", f.table.Count())
+	if c := f.table.Find(keyTo(80)); c == nil || f.table.Count() != 1 || c.PacketCount != 4*20 || c.ByteCount != 4*10_000 {
+		t.Errorf("%d connections, %+v, want the one that goes on, with all that its records counted", f.table.Count(), c)
 	}
 }
 
@@ -420,5 +420,15 @@ func BenchmarkIdentify(b *testing.B) {
 	for b.Loop() {
 		f.send(keyTo(443), hellos, 1400)
 		f.Describe(f.ended(keyTo(443)))
+	}
+}
+
+// BenchmarkDescribe is what the record of a connection costs of which there is no more than the handshake.
+func BenchmarkDescribe(b *testing.B) {
+	f := newFixture(b, files{learn: time.Hour}, flow.JA4)
+	r := f.ended(keyTo(80))
+	b.ReportAllocs()
+	for b.Loop() {
+		f.Describe(r)
 	}
 }
