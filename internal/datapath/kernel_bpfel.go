@@ -13,6 +13,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type kernelBucket struct {
+	_     structs.HostLayout
+	Words [2]uint64
+}
+
 type kernelClosing struct {
 	_        structs.HostLayout
 	Key      kernelFlowKey
@@ -60,23 +65,18 @@ const (
 )
 
 type kernelFlowEntry struct {
-	_     structs.HostLayout
-	Meter [2]struct {
-		_     structs.HostLayout
-		Count uint64
-		Last  uint32
-		Owner uint32
-	}
+	_        structs.HostLayout
+	Count    [2]uint64
 	TcpFlags uint32
 	State    uint32
 	Half     [2]struct {
-		_              structs.HostLayout
-		FirstNs        uint64
-		LastNs         uint64
-		LastTick       uint32
-		PacketsCarried uint32
-		BytesCarried   uint32
-		Pad            uint32
+		_        structs.HostLayout
+		Owner    uint32
+		Last     uint32
+		FirstNs  uint64
+		LastNs   uint64
+		LastTick uint32
+		Carried  uint32
 	}
 }
 
@@ -87,6 +87,12 @@ type kernelFlowKey struct {
 	Protocol uint8
 	Netns    uint8
 	Zone     uint16
+}
+
+type kernelFlowSlot struct {
+	_     structs.HostLayout
+	Key   kernelFlowKey
+	Entry kernelFlowEntry
 }
 
 type kernelFlowState uint32
@@ -147,8 +153,14 @@ type kernelLedgerPage struct {
 		Packets uint64
 		Bytes   uint64
 	}
+	Evicted struct {
+		_       structs.HostLayout
+		Packets uint64
+		Bytes   uint64
+	}
 	Inserts     uint64
 	Deletes     uint64
+	Evictions   uint64
 	ClosedFull  uint64
 	RecordsFull uint64
 	Unopened    uint64
@@ -168,6 +180,8 @@ const (
 	kernelMeterShiftCOUNT_SHIFT         kernelMeterShift = 36
 	kernelMeterShiftBYTES_CARRY_SHIFT   kernelMeterShift = 35
 	kernelMeterShiftPACKETS_CARRY_SHIFT kernelMeterShift = 26
+	kernelMeterShiftCARRIED_SHIFT       kernelMeterShift = 16
+	kernelMeterShiftLIVE_SHIFT          kernelMeterShift = 63
 )
 
 type kernelRecord struct {
@@ -176,6 +190,12 @@ type kernelRecord struct {
 	Entry    kernelFlowEntry
 	Handover uint32
 	Pad      uint32
+}
+
+type kernelSecret struct {
+	_     structs.HostLayout
+	Start uint64
+	Words [10]uint64
 }
 
 type kernelSettings struct {
@@ -192,6 +212,7 @@ type kernelSettings struct {
 	Netns      uint32
 	LinkLayer  uint32
 	TickNs     uint32
+	Buckets    uint32
 }
 
 type kernelSweepArgs struct {
@@ -203,9 +224,9 @@ type kernelSweepArgs struct {
 	ActiveNs        uint64
 	LingerNs        uint64
 	Shutdown        uint32
+	First           uint32
 	Tick            uint32
 	Stopped         uint32
-	Pad             uint32
 	ResidentFlows   uint64
 	ResidentPackets uint64
 	ResidentBytes   uint64
@@ -257,6 +278,8 @@ const (
 	kernelMapLedger      = "ledger"
 	kernelMapRecords     = "records"
 	kernelMapScratch     = "scratch"
+	kernelMapSteps       = "steps"
+	kernelMapTags        = "tags"
 	kernelMapTaking      = "taking"
 	kernelMapTunnels     = "tunnels"
 	kernelProgSweep      = "sweep"
@@ -269,6 +292,7 @@ const (
 	kernelVarCapturedNs  = "captured_ns"
 	kernelVarConfig      = "config"
 	kernelVarNoZoneNs    = "no_zone_ns"
+	kernelVarSecret      = "secret"
 )
 
 // loadKernel returns the embedded CollectionSpec for kernel.
@@ -333,6 +357,8 @@ type kernelMapSpecs struct {
 	Ledger      *ebpf.MapSpec `ebpf:"ledger"`
 	Records     *ebpf.MapSpec `ebpf:"records"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
+	Steps       *ebpf.MapSpec `ebpf:"steps"`
+	Tags        *ebpf.MapSpec `ebpf:"tags"`
 	Taking      *ebpf.MapSpec `ebpf:"taking"`
 	Tunnels     *ebpf.MapSpec `ebpf:"tunnels"`
 }
@@ -345,6 +371,7 @@ type kernelVariableSpecs struct {
 	CapturedNs *ebpf.VariableSpec `ebpf:"captured_ns"`
 	Config     *ebpf.VariableSpec `ebpf:"config"`
 	NoZoneNs   *ebpf.VariableSpec `ebpf:"no_zone_ns"`
+	Secret     *ebpf.VariableSpec `ebpf:"secret"`
 }
 
 // kernelObjects contains all objects after they have been loaded into the kernel.
@@ -375,6 +402,8 @@ type kernelMaps struct {
 	Ledger      *ebpf.Map `ebpf:"ledger"`
 	Records     *ebpf.Map `ebpf:"records"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
+	Steps       *ebpf.Map `ebpf:"steps"`
+	Tags        *ebpf.Map `ebpf:"tags"`
 	Taking      *ebpf.Map `ebpf:"taking"`
 	Tunnels     *ebpf.Map `ebpf:"tunnels"`
 }
@@ -389,6 +418,8 @@ func (m *kernelMaps) Close() error {
 		m.Ledger,
 		m.Records,
 		m.Scratch,
+		m.Steps,
+		m.Tags,
 		m.Taking,
 		m.Tunnels,
 	)
@@ -402,6 +433,7 @@ type kernelVariables struct {
 	CapturedNs *ebpf.Variable `ebpf:"captured_ns"`
 	Config     *ebpf.Variable `ebpf:"config"`
 	NoZoneNs   *ebpf.Variable `ebpf:"no_zone_ns"`
+	Secret     *ebpf.Variable `ebpf:"secret"`
 }
 
 // kernelPrograms contains all programs after they have been loaded into the kernel.

@@ -100,7 +100,7 @@ func haveXDPFragments() bool {
 // explain puts the usual cause in front of a kernel's refusal to load.
 func (c Config) explain(err error) error {
 	if errors.Is(err, unix.ENOMEM) {
-		const perFlow = 208 // bytes, with the map's own: memlock of the map in /proc/self/fdinfo
+		const perFlow = 162 // bytes: a slot and a quarter, each with its tag
 		return fmt.Errorf("no memory: a map of %d flows takes %d MiB, which count to the service's or container's "+
 			"memory limit: %w", c.MaxFlows, c.MaxFlows*perFlow>>20, err)
 	}
