@@ -76,12 +76,12 @@ enum meter_shift {
 
 #define BYTES_CARRY (1ULL << BYTES_CARRY_SHIFT)
 #define PACKETS_CARRY (1ULL << (COUNT_SHIFT + PACKETS_CARRY_SHIFT))
-#define LIVE (1ULL << LIVE_SHIFT) /* the entry counts. Else it is being made or taken away: what is added is not counted there */
+#define LIVE (1ULL << LIVE_SHIFT) /* the entry counts; else what is added is not counted there */
 #define CARRIED_PACKETS ((1U << CARRIED_SHIFT) - 1)
 
 /*
- * What an entry has of a direction. Times are CLOCK_MONOTONIC: precise of a direction's first packet and of SYN, FIN and RST, else
- * good to a tick.
+ * What an entry has of a direction. Times are CLOCK_MONOTONIC: precise of a direction's first packet and of SYN, FIN and RST,
+ * else good to a tick.
  */
 struct flow_half {
 	__u32 owner; /* the one place that counts this direction: ifindex << OWNER_SHIFT | enum hook; 0: not seen yet */
@@ -93,9 +93,9 @@ struct flow_half {
 };
 
 /*
- * Index n is what end n sent. Counters and flags run from the last hand-over. One add to `count` counts a packet, if the entry was
- * LIVE: its bytes in the lower bits, and 1 in those from COUNT_SHIFT on. From a field that is half full the half is carried over
- * into flow_half; the other half is room for every CPU to add a packet before that is done.
+ * Index n is what end n sent. Counters and flags run from the last hand-over. One add to `count` counts a packet, if the entry
+ * was LIVE: its bytes in the lower bits, and 1 in those from COUNT_SHIFT on. From a field that is half full the half is
+ * carried over into flow_half; the other half is room for every CPU to add a packet before that is done.
  */
 struct flow_entry {
 	__u64 count[2];
@@ -105,8 +105,8 @@ struct flow_entry {
 };
 
 /*
- * In the map `flows`: two cache lines, and both halves are the second. A packet needs both lines, but asks for the second before
- * it has the first.
+ * In the map `flows`: two cache lines, and both halves are the second. A packet needs both lines, but asks for the second
+ * before it has the first.
  */
 struct flow_slot {
 	struct flow_key key;
@@ -234,7 +234,7 @@ _Static_assert(__builtin_offsetof(struct flow_slot, entry.half) == 64, "the halv
 _Static_assert(sizeof(struct tunnel) == 40, "tunnel");
 _Static_assert(sizeof(struct tunnel_zone) == 16, "tunnel_zone");
 _Static_assert(sizeof(struct record) == 136, "record");
-_Static_assert(__builtin_offsetof(struct record, entry) == __builtin_offsetof(struct flow_slot, entry), "a record begins as a slot");
+_Static_assert(__builtin_offsetof(struct record, entry) == __builtin_offsetof(struct flow_slot, entry), "beginning of a record");
 _Static_assert(sizeof(struct closing) == 56, "closing");
 _Static_assert(sizeof(struct sweep_args) == 96, "sweep_args");
 

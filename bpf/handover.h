@@ -32,8 +32,8 @@ static __always_inline __u64 last_seen(const struct flow_entry *e, int end, __u6
 }
 
 /*
- * Takes what a direction's packets add to, and says whether it was LIVE. An entry that stays remains so, and does not become so.
- * first_ns goes before it: the packet that finds nothing counted begins the next period, and its time must stay.
+ * Takes what a direction's packets add to, and says whether it was LIVE. An entry that stays remains so, and does not become
+ * so. first_ns goes before it: the packet that finds nothing counted begins the next period, and its time must stay.
  */
 static __always_inline int take_count(struct flow_entry *to, struct flow_entry *from, int end, enum handover why)
 {

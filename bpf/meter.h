@@ -37,8 +37,8 @@ static __always_inline int single(const struct flow_entry *e)
 }
 
 /*
- * Carries over what is due. If the entry is taken away meanwhile, whoever does takes what was carried or leaves it: what is left
- * was counted, and has now met a deletion.
+ * Carries over what is due. If the entry is taken away meanwhile, whoever does takes what was carried or leaves it: what is
+ * left was counted, and has now met a deletion.
  */
 static __always_inline void carry(struct ledger_page *page, __u64 *count, struct flow_half *half)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
  * The table of connections. A connection is in one of two buckets, which a hash of its key says; nearly always in the first. A
- * bucket is BUCKET_SLOTS slots of the map `flows` and, in the map `tags`, a byte for each: its tag, eight bits of the hash, or 0
- * if it is free. A lookup reads the tags, and then the one slot that has the right one.
+ * bucket is BUCKET_SLOTS slots of the map `flows` and, in the map `tags`, a byte for each: its tag, eight bits of the hash, or
+ * 0 if it is free. A lookup reads the tags, and then the one slot that has the right one.
  *
  * CPUs agree about a slot by its tag, in a word of eight, and by LIVE, in the counters of both directions:
  *
@@ -11,25 +11,26 @@
  *	set	no	being made or taken away, by one CPU, which is the only one to write to it
  *	set	yes	counts
  *
- * To make an entry, a CPU that has found the connection in neither bucket sets the tag of a free slot by compare-and-swap of the
- * word that it looked at. Has another CPU made or deleted an entry there, it looks again. It then writes key and entry, and
- * exchanges the counters for LIVE, that of end 0 last.
+ * To make an entry, a CPU that has found the connection in neither bucket sets the tag of a free slot by compare-and-swap of
+ * the word that it looked at. Has another CPU made or deleted an entry there, it looks again. It then writes key and entry,
+ * and exchanges the counters for LIVE, that of end 0 last.
  *
  * To take an entry away, a CPU exchanges the counter of end 0 for 0. If it was LIVE, the slot is now this CPU's, and what it
- * exchanged is what was counted; it does the same to end 1. If not, another CPU was quicker. It then frees the slot by an atomic
- * AND of the tag, or gives it to another connection, by an atomic XOR.
+ * exchanged is what was counted; it does the same to end 1. If not, another CPU was quicker. It then frees the slot by an
+ * atomic AND of the tag, or gives it to another connection, by an atomic XOR.
  *
  * To count, a CPU adds to a counter. If that was LIVE before, the packet is in the entry, and whoever takes it away has it. If
  * not, the packet is not counted there; what it added is junk, which ends with the exchange that makes the next entry. So every
  * packet is in one entry or in none, and who counted it knows.
  *
- * A slot with the right tag that is not LIVE may be that of the connection: a CPU that finds one looks again, LOOKS times, which
- * takes longer than to make an entry or to take one away, unless the CPU that does so is interrupted.
+ * A slot with the right tag that is not LIVE may be that of the connection: a CPU that finds one looks again, LOOKS times,
+ * which takes longer than to make an entry or to take one away, unless the CPU that does so is interrupted.
  *
- * Two things can go wrong for a packet and not for the sums. A slot can get another connection between the comparison of its key
- * and the add: the packet is counted in that. And two CPUs can make the same connection at a time, if they choose separate words,
- * because entries beside it came or went between their looks: the second is then found by nobody once both are made, and leaves
- * when it is idle.
+ * Two things can go wrong for a packet and not for the sums. A slot can get another connection between the comparison of its
+ * key and the add: the packet is counted in that. And two CPUs can make the same connection at a time, if they choose separate
+ * words, because entries beside it came or went between their looks: the second is then found by nobody once both are made,
+ * and leaves when it is idle. A hand-over after which the entry stays does not take the slot: if that gets another connection
+ * in this instant, what is handed over is told of the wrong one of the two.
  */
 #ifndef WEIR_TABLE_H
 #define WEIR_TABLE_H
@@ -54,9 +55,9 @@
 #define BUSY (-2)
 
 /*
- * Multilinear-HM (D. Lemire, O. Kaser: Strongly universal string hashing is fast, 2014) adds up a connection, so that without the
- * secret nobody can choose two whose sums begin alike more often than by chance. Of a sum, all bits then have a say in all that
- * is made of it, or the ports of one host, which follow one another, would fill some buckets and leave out others.
+ * Multilinear-HM (D. Lemire, O. Kaser: Strongly universal string hashing is fast, 2014) adds up a connection, so that without
+ * the secret nobody can choose two whose sums begin alike more often than by chance. Of a sum, all bits then have a say in all
+ * that is made of it, or the ports of one host, which follow one another, would fill some buckets and leave out others.
  */
 static __always_inline __u64 hash_of(const struct flow_key *key)
 {
