@@ -26,8 +26,8 @@ enum fate {
 	FATE_UNSUPPORTED, /* more tags, labels or extension headers than weir reads */
 	FATE_NOT_SAMPLED, /* left out by the sampling rate */
 	FATE_DUPLICATE,   /* this direction is counted on another interface or hook */
-	FATE_NO_MEMORY,   /* the map could not make an entry */
-	FATE_EXPIRING,    /* its entry was deleted or evicted in the same instant */
+	FATE_NO_MEMORY,   /* the kernel gave no room to work in */
+	FATE_EXPIRING,    /* its entry was made, deleted or evicted in the same instant */
 	FATES,
 };
 
@@ -68,50 +68,62 @@ struct flow_key {
 	__u16 zone;
 } __attribute__((aligned(8)));
 
-/*
- * What each packet of a direction writes. One add to `count` counts a packet: its bytes in the lower bits, and 1 in those from
- * COUNT_SHIFT on. From a field that is half full the half is carried over into flow_half; the other half is room for every
- * CPU to add a packet before that is done.
- */
-struct flow_meter {
-	__u64 count;
-	__u32 last;  /* the kernel's tick (jiffies) of the last packet */
-	__u32 owner; /* the one place that counts this direction: ifindex << OWNER_SHIFT | enum hook; 0: not seen yet */
-};
-
+/* Shifts in a direction's counter, its owner, and what was carried over. */
 enum meter_shift {
 	OWNER_SHIFT = 2,
 	COUNT_SHIFT = 36,
 	BYTES_CARRY_SHIFT = 35,   /* 32 GiB are carried over at a time, */
 	PACKETS_CARRY_SHIFT = 26, /* or so many packets */
+	CARRIED_SHIFT = 16,       /* of the bytes in flow_half.carried */
+	LIVE_SHIFT = 63,
 };
 
 #define BYTES_CARRY (1ULL << BYTES_CARRY_SHIFT)
 #define PACKETS_CARRY (1ULL << (COUNT_SHIFT + PACKETS_CARRY_SHIFT))
-#define TOMBSTONE (1ULL << 63) /* the entry is being deleted: what is added now is not counted there */
+#define LIVE (1ULL << LIVE_SHIFT) /* the entry counts; else what is added is not counted there */
+#define CARRIED_PACKETS ((1U << CARRIED_SHIFT) - 1)
 
 /*
- * The rest of a direction. Times are CLOCK_MONOTONIC: precise of a direction's first packet and of SYN, FIN and RST, else good
- * to a tick.
+ * What an entry has of a direction. Times are CLOCK_MONOTONIC: precise of a direction's first packet and of SYN, FIN and RST,
+ * else good to a tick.
  */
 struct flow_half {
+	__u32 owner; /* the one place that counts this direction: ifindex << OWNER_SHIFT | enum hook; 0: not seen yet */
+	__u32 last;  /* the kernel's tick (jiffies) of the last packet */
 	__u64 first_ns;
 	__u64 last_ns;   /* of the last packet that came in last_tick; 0: none yet */
-	__u32 last_tick; /* while that is flow_meter.last, last_ns is when the last packet came */
-	__u32 packets_carried;
-	__u32 bytes_carried;
-	__u32 pad;
+	__u32 last_tick; /* while that is `last`, last_ns is when the last packet came */
+	__u32 carried;   /* how often packets were, and from CARRIED_SHIFT on, how often bytes */
 };
 
 /*
- * Index n is what end n sent. Counters and flags run from the last hand-over. In an element of the map, which is three cache
- * lines, the first 40 bytes share the second line with the end of the key: a packet touches two lines, whichever its direction.
+ * Index n is what end n sent. Counters and flags run from the last hand-over. One add to `count` counts a packet, if the entry
+ * was LIVE: its bytes in the lower bits, and 1 in those from COUNT_SHIFT on. From a field that is half full the half is
+ * carried over into flow_half; the other half is room for every CPU to add a packet before that is done.
  */
 struct flow_entry {
-	struct flow_meter meter[2];
+	__u64 count[2];
 	__u32 tcp_flags; /* OR; IPFIX tcpControlBits, RFC 7125: those of end n from bit 16 n on */
 	__u32 state;     /* enum flow_state */
 	struct flow_half half[2];
+};
+
+/*
+ * In the map `flows`: two cache lines, and both halves are the second. A packet needs both lines, but asks for the second
+ * before it has the first.
+ */
+struct flow_slot {
+	struct flow_key key;
+	struct flow_entry entry;
+};
+
+#define BUCKET_WORDS 2
+#define WORD_SLOTS 8
+#define BUCKET_SLOTS (BUCKET_WORDS * WORD_SLOTS)
+
+/* In the map `tags`: a byte for each of so many slots, one after the other. 0: the slot is free. */
+struct bucket {
+	__u64 words[BUCKET_WORDS];
 };
 
 /* What can be around a packet. Bit n of settings.decap is kind n. */
@@ -146,7 +158,7 @@ struct tunnel_zone {
 	__u32 check; /* sum over the tunnel */
 };
 
-/* In the ring `records`. */
+/* In the ring `records`: what was in a slot, and why it left. */
 struct record {
 	struct flow_key key;
 	struct flow_entry entry;
@@ -248,13 +260,15 @@ struct counter {
 	__u64 bytes;
 };
 
-/* Per CPU. seen = Σ fates; fates[FATE_COUNTED] = exported + what is in the map + what the map evicted. */
+/* Per CPU. seen = Σ fates; fates[FATE_COUNTED] = exported + evicted + what is in the map. */
 struct ledger_page {
 	struct counter seen[HOOKS];
 	struct counter fates[FATES];
 	struct counter exported;
+	struct counter evicted;
 	__u64 inserts;
 	__u64 deletes;
+	__u64 evictions;    /* entries that made room for others */
 	__u64 closed_full;  /* events that found the ring `closed` full: the sweep takes those entries */
 	__u64 records_full; /* hand-overs that found the ring `records` full: the entry stays */
 	__u64 unopened;	    /* packets counted in the flow of their tunnel, though what is in such tunnels is counted */
@@ -263,7 +277,9 @@ struct ledger_page {
 	__u64 samples_full;    /* left out, the ring `samples` being full */
 };
 
-/* Context of the program `sweep`. */
+#define SWEEP_WORDS 1024
+
+/* Context of the program `sweep`, which sweeps SWEEP_WORDS words of the map `tags` at a time: what is `out` adds up. */
 struct sweep_args {
 	/* in */
 	__u64 now_ns; /* by the clock of the packets */
@@ -273,10 +289,10 @@ struct sweep_args {
 	__u64 active_ns;
 	__u64 linger_ns; /* a closed entry leaves when nothing was seen for this long */
 	__u32 shutdown;  /* hand over everything */
+	__u32 first;     /* word */
 	/* out */
-	__u32 tick;    /* at now_ns */
+	__u32 tick;    /* when that run began */
 	__u32 stopped; /* the ring filled: read it and sweep again */
-	__u32 pad;
 	__u64 resident_flows;
 	__u64 resident_packets;
 	__u64 resident_bytes;
@@ -298,17 +314,18 @@ struct take_args {
 };
 
 _Static_assert(sizeof(struct flow_key) == 40, "flow_key");
-_Static_assert(HOOKS <= 1 << OWNER_SHIFT, "flow_meter.owner");
-_Static_assert(sizeof(struct flow_meter) == 16, "flow_meter");
+_Static_assert(HOOKS <= 1 << OWNER_SHIFT, "flow_half.owner");
 _Static_assert(sizeof(struct flow_half) == 32, "flow_half");
-_Static_assert(__builtin_offsetof(struct flow_entry, half) == 40, "what each packet touches ends with a cache line");
-_Static_assert(sizeof(struct flow_entry) == 104, "flow_entry");
+_Static_assert(sizeof(struct flow_entry) == 88, "flow_entry");
+_Static_assert(sizeof(struct flow_slot) == 128, "flow_slot");
+_Static_assert(__builtin_offsetof(struct flow_slot, entry.half) == 64, "the halves are a cache line");
 _Static_assert(sizeof(struct tunnel) == 40, "tunnel");
 _Static_assert(sizeof(struct tunnel_zone) == 16, "tunnel_zone");
-_Static_assert(sizeof(struct record) == 152, "record");
+_Static_assert(sizeof(struct record) == 136, "record");
+_Static_assert(__builtin_offsetof(struct record, entry) == __builtin_offsetof(struct flow_slot, entry), "beginning of a record");
 _Static_assert(sizeof(struct opening) == 56, "opening");
 _Static_assert(sizeof(struct handshake) == 168, "handshake");
-_Static_assert(sizeof(struct opened_record) == 320, "opened_record");
+_Static_assert(sizeof(struct opened_record) == 304, "opened_record");
 _Static_assert(sizeof(struct sample_head) == 64, "sample_head");
 _Static_assert(sizeof(struct lengths) == 880, "lengths");
 _Static_assert(sizeof(struct closing) == 56, "closing");

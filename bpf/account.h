@@ -9,8 +9,12 @@
 
 #include "abi.h"
 #include "clock.h"
+#include "evict.h"
+#include "ledger.h"
 #include "maps.h"
+#include "meter.h"
 #include "packet.h"
+#include "table.h"
 
 /*
  * A direction moves to another interface when its owner has not seen it for this long: a second, or the time in which a
@@ -18,39 +22,9 @@
  */
 #define OWNER_TIMEOUT_NS (1000000000ULL * (config.sampling < 60 ? config.sampling : 60))
 
-#define EEXIST 17 /* include/uapi/asm-generic/errno-base.h */
-
 static __always_inline __u64 later(__u64 a, __u64 b)
 {
 	return a > b ? a : b;
-}
-
-/* What one program run adds: a frame, or a super-packet that stands for several. */
-struct weight {
-	__u32 packets;
-	__u32 bytes;
-};
-
-static __always_inline struct ledger_page *ledger_page(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&ledger, &zero);
-}
-
-/* One CPU's page is written by one program at a time, so these adds need no atomics. */
-static __always_inline void add(struct counter *c, const struct weight *w)
-{
-	c->packets += w->packets;
-	c->bytes += w->bytes;
-}
-
-/* The only way out of the packet path: what was seen and what became of it, in the same run. */
-static __always_inline void settle(struct ledger_page *page, enum hook hook, enum fate fate, const struct weight *w)
-{
-	add(&page->seen[hook], w);
-	if (fate < FATES)
-		add(&page->fates[fate], w);
 }
 
 /* The bit of flow_entry.state that says end n opened the connection, or 0 when this packet does not tell. */
@@ -81,39 +55,96 @@ static __always_inline __u32 closed_by(const struct packet *p)
 	return bits;
 }
 
-/* Makes the entry, its counters at 0, and finds it as the map has it. Any other answer is the packet's fate. */
-static __always_inline enum fate create(struct ledger_page *page, const struct packet *p, __u32 owner, __u32 tick,
-					struct flow_entry **entry)
+/* Writes the entry that a packet makes. What was carried stays: a packet of the entry before it may still carry. */
+static __always_inline void fill(struct flow_slot *slot, const struct packet *p, __u32 owner, __u32 tick)
 {
-	struct flow_entry fresh = {};
-	struct flow_meter *meter = p->from ? &fresh.meter[1] : &fresh.meter[0];
-	__u32 closing = closed_by(p);
-	long err;
+	struct flow_entry *e = &slot->entry;
+	__u32 end = p->from & 1, closing = closed_by(p);
+	__u32 i;
 
-	meter->owner = owner;
-	meter->last = tick; /* or a sweep would find the entry idle since boot */
+	slot->key = p->key;
+#pragma unroll
+	for (i = 0; i < 2; i++) {
+		e->half[i].owner = i == end ? owner : 0;
+		e->half[i].last = i == end ? tick : 0; /* a sweep must not find the entry idle since boot */
+		e->half[i].first_ns = 0;
+		e->half[i].last_ns = 0;
+		e->half[i].last_tick = 0;
+	}
+	e->tcp_flags = 0;
 	/* A flood of FIN or RST must cost nothing extra: its entries are born closed and leave by sweep, without an event. */
-	fresh.state = opened_by(p) | closing | (closing ? STATE_CLOSED : 0);
-	err = bpf_map_update_elem(&flows, &p->key, &fresh, BPF_NOEXIST);
-	if (!err)
-		page->inserts++;
-	/* -EEXIST: another CPU was quicker, and its entry is as good. */
-	*entry = bpf_map_lookup_elem(&flows, &p->key);
-	if (*entry)
-		return FATE_COUNTED;
-	return err && err != -EEXIST ? FATE_NO_MEMORY : FATE_EXPIRING;
+	e->state = opened_by(p) | closing | (closing ? STATE_CLOSED : 0);
+}
+
+/* Makes the entry of a connection that is not in a bucket which was seen so: the index of its slot, or BUSY. */
+static __always_inline long create(const struct packet *p, __u32 number, const struct bucket *seen, __u64 tag, __u32 owner,
+				   __u32 tick)
+{
+	struct bucket *bucket = bpf_map_lookup_elem(&tags, &number);
+	struct ledger_page *page = ledger_page();
+	struct flow_slot *slot;
+	long index;
+
+	if (!bucket || !page)
+		return BUSY;
+	index = free_slots(seen) ? claim(number, bucket, seen, tag) : evict(page, number, bucket, tag, tick);
+	slot = slot_at(index);
+	if (!slot)
+		return BUSY;
+	fill(slot, p, owner, tick);
+	publish(slot);
+	page->inserts++;
+	return index;
+}
+
+/* Looks for a connection in both of its buckets, and makes its entry if it is in none: the index of its slot, or BUSY. */
+__noinline long look(const struct packet *p, __u64 hash, __u32 owner, __u32 tick)
+{
+	__u32 first = first_bucket(hash), second = second_bucket(hash);
+	struct bucket *bucket = bpf_map_lookup_elem(&tags, &first), *other = bpf_map_lookup_elem(&tags, &second);
+	struct bucket seen, seen_other;
+	long index, other_index;
+
+	if (!p || !bucket || !other)
+		return BUSY;
+	seen = look_at(bucket);
+	index = probe_bucket(&p->key, p->from, first, &seen, tag_of(hash));
+	if (index >= 0)
+		return index;
+	seen_other = look_at(other);
+	other_index = probe_bucket(&p->key, p->from, second, &seen_other, tag_of(hash));
+	if (other_index != ABSENT || index != ABSENT)
+		return other_index == ABSENT ? index : other_index;
+	if (free_slots(&seen) < CROWDED && free_slots(&seen_other) > free_slots(&seen)) {
+		first = second;
+		seen = seen_other;
+	}
+	return create(p, first, &seen, tag_of(hash), owner, tick);
+}
+
+/* Looks until it finds. */
+__noinline long seek(const struct packet *p, __u64 hash, __u32 owner, __u32 tick)
+{
+	long index = BUSY;
+	__u32 i;
+
+	if (!p)
+		return BUSY;
+	for (i = 0; i < LOOKS && index == BUSY; i++)
+		index = look(p, hash, owner, tick);
+	return index;
 }
 
 /* Whether this place counts the direction. A free one is taken; one that its owner left goes to whoever sees it. */
-static __always_inline int own(struct flow_meter *meter, __u32 here, __u32 tick)
+static __always_inline int own(struct flow_half *half, __u32 here, __u32 tick)
 {
-	__u32 owner = meter->owner;
+	__u32 owner = half->owner;
 
 	if (owner == here)
 		return 1;
-	if (owner && (__u64)quiet(tick, meter) * config.tick_ns < OWNER_TIMEOUT_NS)
+	if (owner && (__u64)quiet(tick, half) * config.tick_ns < OWNER_TIMEOUT_NS)
 		return 0;
-	return __sync_val_compare_and_swap(&meter->owner, owner, here) == owner;
+	return __sync_val_compare_and_swap(&half->owner, owner, here) == owner;
 }
 
 static __always_inline void announce(struct ledger_page *page, const struct packet *p, __u64 now, __u32 reset)
@@ -158,82 +189,56 @@ static __always_inline void follow(struct ledger_page *page, const struct packet
 }
 
 /*
- * Carries over what is due. If the entry is deleted meanwhile, the hand-over takes what was carried or leaves it: what is left
- * was counted, and has now met a deletion.
- */
-static __always_inline void carry(struct ledger_page *page, struct flow_meter *meter, struct flow_half *half)
-{
-	__u64 full = __sync_fetch_and_and(&meter->count, ~(PACKETS_CARRY | BYTES_CARRY));
-	__u64 packets, bytes;
-
-	if (full & TOMBSTONE)
-		return;
-	if (full & PACKETS_CARRY)
-		__sync_fetch_and_add(&half->packets_carried, 1);
-	if (full & BYTES_CARRY)
-		__sync_fetch_and_add(&half->bytes_carried, 1);
-	if (!(meter->count & TOMBSTONE))
-		return;
-	packets = (__u64)__sync_lock_test_and_set(&half->packets_carried, 0) << PACKETS_CARRY_SHIFT;
-	bytes = (__u64)__sync_lock_test_and_set(&half->bytes_carried, 0) << BYTES_CARRY_SHIFT;
-	page->fates[FATE_COUNTED].packets -= packets;
-	page->fates[FATE_COUNTED].bytes -= bytes;
-	page->fates[FATE_EXPIRING].packets += packets;
-	page->fates[FATE_EXPIRING].bytes += bytes;
-}
-
-/*
  * Notes when a packet came, and returns it: precisely for the first of a direction, or an answer would seem to come before its
  * question. The coarse clock can lag the precise one of an earlier packet by a tick: none comes before that.
  */
-static __always_inline __u64 note(struct flow_meter *meter, struct flow_half *half, __u32 tick, int begins, int precise)
+static __always_inline __u64 note(struct flow_half *half, __u32 tick, int begins, int precise)
 {
 	__u64 now = precise || !half->last_ns ? precise_ns() : coarse_ns();
 
 	now = later(now, half->last_ns);
 	if (begins)
 		half->first_ns = now;
-	if (begins || quiet(tick, meter))
-		meter->last = tick;
+	if (begins || quiet(tick, half))
+		half->last = tick;
 	half->last_ns = now;
-	half->last_tick = meter->last;
+	half->last_tick = half->last;
 	return now;
 }
 
-/* Counts the packet in its entry, or says why not. A packet like the one before it writes into flow_meter alone. */
+/* Counts the packet in its entry, or says why not. A packet like the one before it writes into count alone. */
 static __always_inline enum fate account(struct ledger_page *page, struct packet *p, const struct weight *w, __u32 here)
 {
-	struct flow_entry *entry = bpf_map_lookup_elem(&flows, &p->key);
+	__u32 end = p->from & 1, tick = tick_at(captured_ns);
 	__u32 turning = p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST);
-	__u32 flags = p->tcp_flags << (p->from ? 16 : 0);
-	__u32 tick = tick_at(captured_ns);
-	struct flow_meter *meter;
+	__u32 flags = p->tcp_flags << 16 * end;
+	__u64 before, now = 0, hash = hash_of(&p->key);
+	struct flow_slot *slot = find(&p->key, hash, end);
+	struct flow_entry *entry;
 	struct flow_half *half;
-	__u64 before, now = 0;
 
-	if (!entry) {
-		enum fate fate = create(page, p, here, tick, &entry);
-
-		if (fate != FATE_COUNTED)
-			return fate;
+	if (!slot) {
+		slot = slot_at(seek(p, hash, here, tick));
+		if (!slot)
+			return FATE_EXPIRING;
 	}
-	meter = p->from ? &entry->meter[1] : &entry->meter[0];
-	half = p->from ? &entry->half[1] : &entry->half[0];
-	if (!own(meter, here, tick))
+	entry = &slot->entry;
+	half = &entry->half[end];
+	if (!own(half, here, tick))
 		return FATE_DUPLICATE;
-	before = __sync_fetch_and_add(&meter->count, ((__u64)w->packets << COUNT_SHIFT) + w->bytes);
-	if (before & TOMBSTONE)
+	before = __sync_fetch_and_add(&entry->count[end], ((__u64)w->packets << COUNT_SHIFT) + w->bytes);
+	if (!(before & LIVE))
 		return FATE_EXPIRING;
 	if (before & (PACKETS_CARRY | BYTES_CARRY))
-		carry(page, meter, half);
-	if (!before || turning || config.replay)
-		now = note(meter, half, tick, !before, turning);
-	else if (quiet(tick, meter))
-		meter->last = tick;
+		carry(page, &entry->count[end], half);
+	if (before == LIVE || turning || config.replay)
+		now = note(half, tick, before == LIVE, turning);
+	else if (quiet(tick, half))
+		half->last = tick;
 	if ((entry->tcp_flags & flags) != flags)
 		__sync_fetch_and_or(&entry->tcp_flags, flags);
 	if (turning)
-		follow(page, p, entry, p->from ? entry->meter[0].owner : entry->meter[1].owner, now);
+		follow(page, p, entry, entry->half[!end].owner, now);
 	/* Of most connections all but the first packets are not. */
 	if (config.samples)
 		p->sampled = !(entry->state & STATE_SAMPLED_0 << p->from);

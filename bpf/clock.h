@@ -36,9 +36,9 @@ static __always_inline __u32 tick_at(__u64 replay_ns)
  */
 #define AHEAD (1U << 20)
 
-static __always_inline __u32 quiet(__u32 tick, const struct flow_meter *meter)
+static __always_inline __u32 quiet(__u32 tick, const struct flow_half *half)
 {
-	__u32 ticks = tick - meter->last;
+	__u32 ticks = tick - half->last;
 
 	return ticks < -AHEAD ? ticks : 0;
 }

@@ -26,8 +26,20 @@ struct settings {
 	__u32 tick_ns;    /* between two ticks of the kernel */
 	__u32 samples;    /* what is copied of packets: enum wanted */
 	__u32 sample_ns;  /* a CPU copies one in so many ns, with a second's worth at a time; 0: there is no limit */
+	__u32 buckets;    /* of the map `tags` */
 };
 
-volatile const struct settings config = {.sampling = 1};
+volatile const struct settings config = {.sampling = 1, .buckets = 1};
+
+/*
+ * The key of the hash by which connections find their slots: random, for their addresses are chosen by others. It is in a map
+ * of its own, that goes with the map `flows`.
+ */
+struct secret {
+	__u64 start;
+	__u64 words[10]; /* one for each 32 bits of a flow_key */
+};
+
+volatile const struct secret secret SEC(".rodata.secret") = {};
 
 #endif

@@ -14,6 +14,7 @@
 #include "deep.h"
 #include "filter.h"
 #include "handover.h"
+#include "ledger.h"
 #include "maps.h"
 #include "parse.h"
 #include "sample.h"
@@ -120,7 +121,7 @@ static __always_inline __u32 frame_len(struct __sk_buff *skb, __u32 outer)
 	return skb->len - outer + (skb->vlan_present ? VLAN_TAG_LEN : 0);
 }
 
-/* So many segments as a super-packet can have: gso_segs has 16 bits, and flow_meter room for no more at a time. */
+/* So many segments as a super-packet can have: gso_segs has 16 bits, and flow_entry.count room for no more at a time. */
 static __always_inline __u32 segments(__u32 n)
 {
 	return n < 1 ? 1 : n < SEGMENTS_MAX ? n : SEGMENTS_MAX;
@@ -206,14 +207,17 @@ int tc_egress(struct __sk_buff *skb)
 	return tc(skb, HOOK_TC_EGRESS);
 }
 
-/* Walks the map and hands over what is due. Stops when the ring is full, with args->stopped set. */
+/*
+ * Walks a piece of the map, so that no run keeps a CPU for long, and hands over what is due. Stops when the ring is full, with
+ * args->stopped set.
+ */
 SEC("syscall")
 int sweep(struct sweep_args *args)
 {
 	struct sweep_args walk = *args; /* a callback cannot be given the context itself */
 
 	walk.tick = tick_at(args->now_ns);
-	bpf_for_each_map_elem(&flows, sweep_entry, &walk, 0);
+	bpf_for_each_map_elem(&steps, sweep_word, &walk, 0);
 	args->stopped = walk.stopped;
 	args->resident_flows = walk.resident_flows;
 	args->resident_packets = walk.resident_packets;
@@ -233,7 +237,7 @@ int take(struct take_args *args)
 	return 0;
 }
 
-/* Returns the kernel's tick, in which flow_meter.last is told. */
+/* Returns the kernel's tick, in which flow_half.last is told. */
 SEC("syscall")
 int tick(void *ctx)
 {

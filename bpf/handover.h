@@ -9,10 +9,13 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
-#include "account.h"
+#include "clock.h"
 #include "handshake.h"
+#include "ledger.h"
 #include "maps.h"
+#include "meter.h"
 #include "streams.h"
+#include "table.h"
 
 /* How long ago it was: 0 for a time that a coarse and a precise clock put in the future. */
 static __always_inline __u64 since(__u64 now, __u64 then)
@@ -20,48 +23,42 @@ static __always_inline __u64 since(__u64 now, __u64 then)
 	return now > then ? now - then : 0;
 }
 
-static __always_inline __u64 packets_of(const struct flow_entry *e, int end)
-{
-	return ((__u64)e->half[end].packets_carried << PACKETS_CARRY_SHIFT) + (e->meter[end].count >> COUNT_SHIFT);
-}
-
-static __always_inline __u64 bytes_of(const struct flow_entry *e, int end)
-{
-	return ((__u64)e->half[end].bytes_carried << BYTES_CARRY_SHIFT) + (e->meter[end].count & ((1ULL << COUNT_SHIFT) - 1));
-}
-
 /* When a direction's last packet came, in ns, given what time and tick it is now. 0: none did yet. */
 static __always_inline __u64 last_seen(const struct flow_entry *e, int end, __u64 now, __u32 tick)
 {
-	const struct flow_meter *meter = &e->meter[end];
 	const struct flow_half *half = &e->half[end];
 
-	if (!meter->owner || meter->last == half->last_tick)
+	if (!half->owner || half->last == half->last_tick)
 		return half->last_ns;
-	return later(half->last_ns, now - (__u64)quiet(tick, meter) * config.tick_ns);
+	return later(half->last_ns, now - (__u64)quiet(tick, half) * config.tick_ns);
 }
 
 /*
- * Takes what a direction's packets add to. What is left in its place is 0 or a TOMBSTONE. first_ns goes before it: the packet
- * that finds 0 begins the next period, and its time must stay.
+ * Takes what a direction's packets add to, and says whether it was LIVE. An entry that stays remains so, and does not become
+ * so. first_ns goes before it: the packet that finds nothing counted begins the next period, and its time must stay.
  */
-static __always_inline void take_count(struct flow_entry *to, struct flow_entry *from, int end, __u64 leave)
+static __always_inline int take_count(struct flow_entry *to, struct flow_entry *from, int end, enum handover why)
 {
+	__u64 count;
+
 	to->half[end].first_ns = from->half[end].first_ns;
 	from->half[end].first_ns = 0;
-	to->meter[end].count = __sync_lock_test_and_set(&from->meter[end].count, leave);
+	if (why == HANDOVER_ACTIVE)
+		count = __sync_fetch_and_and(&from->count[end], LIVE);
+	else
+		count = __sync_lock_test_and_set(&from->count[end], 0);
+	to->count[end] = count & LIVE ? count & ~LIVE : 0;
+	return (count & LIVE) != 0;
 }
 
-/* What was carried goes after it: a packet that carries more looks whether there is a TOMBSTONE when it is done. */
+/* What was carried goes after it: a packet that carries more looks whether the entry is LIVE when it is done. */
 static __always_inline void take_rest(struct flow_entry *to, struct flow_entry *from, int end, __u64 now)
 {
-	to->meter[end].last = from->meter[end].last;
-	to->meter[end].owner = from->meter[end].owner;
-	to->half[end].packets_carried = __sync_lock_test_and_set(&from->half[end].packets_carried, 0);
-	to->half[end].bytes_carried = __sync_lock_test_and_set(&from->half[end].bytes_carried, 0);
+	to->half[end].last = from->half[end].last;
+	to->half[end].owner = from->half[end].owner;
+	to->half[end].carried = __sync_lock_test_and_set(&from->half[end].carried, 0);
 	to->half[end].last_ns = last_seen(from, end, now, tick_at(now));
-	to->half[end].last_tick = to->meter[end].last;
-	to->half[end].pad = 0;
+	to->half[end].last_tick = to->half[end].last;
 	/* No period begins before the one in front of it ends. */
 	from->half[end].last_ns = to->half[end].last_ns;
 }
@@ -76,14 +73,23 @@ static __always_inline void add_exported(__u64 packets, __u64 bytes)
 	__sync_fetch_and_add(&page->exported.bytes, bytes);
 }
 
-static __always_inline int remove(struct flow_key *key)
+/* Fills in a record. 0 if another CPU is making the entry or taking it away. */
+static __always_inline int take_entry(struct record *r, struct flow_slot *slot, enum handover why)
 {
-	struct ledger_page *page = ledger_page();
+	__u64 now = precise_ns();
 
-	if (bpf_map_delete_elem(&flows, key))
+	if (!take_count(&r->entry, &slot->entry, 0, why))
 		return 0;
-	if (page)
-		__sync_fetch_and_add(&page->deletes, 1);
+	take_count(&r->entry, &slot->entry, 1, why);
+	r->key = slot->key;
+	take_rest(&r->entry, &slot->entry, 0, now);
+	take_rest(&r->entry, &slot->entry, 1, now);
+	r->entry.tcp_flags = __sync_lock_test_and_set(&slot->entry.tcp_flags, 0);
+	r->entry.state = slot->entry.state;
+	if (why == HANDOVER_ACTIVE)
+		__sync_fetch_and_or(&slot->entry.state, STATE_PARTED);
+	r->handover = why;
+	r->pad = 0;
 	return 1;
 }
 
@@ -103,50 +109,36 @@ static __always_inline void forget(const struct flow_key *key)
 		bpf_map_delete_elem(&ssh, key);
 }
 
-/*
- * Hands an entry over. One that leaves for good gets a tombstone first: a packet that looked it up before the delete
- * and adds after it sees the tombstone, and is not lost in silence. 0 when the ring is full: the entry is untouched.
- */
-static __always_inline int hand_over(struct flow_key *key, struct flow_entry *entry, enum handover why)
+/* Hands over what is in a slot, and frees it unless the entry goes on. 0 when the ring is full: the entry is untouched. */
+static __always_inline int hand_over(struct flow_slot *slot, __u32 index, enum handover why)
 {
-	__u64 leave = why == HANDOVER_ACTIVE ? 0 : TOMBSTONE;
-	struct flow_key own = *key; /* key may lie in the element, which the map can give to another connection */
-	struct handshake *handshake = config.samples & WANT_HANDSHAKE ? handshake_of(&own) : 0;
+	struct handshake *handshake = config.samples & WANT_HANDSHAKE ? handshake_of(&slot->key) : 0;
 	struct record *r = reserve(handshake);
-	__u64 packets, bytes, now = precise_ns();
-	int keep;
+	struct ledger_page *page = ledger_page();
+	__u64 packets = 0, bytes = 0;
 
 	if (!r) {
-		struct ledger_page *page = ledger_page();
-
 		if (page)
 			__sync_fetch_and_add(&page->records_full, 1);
 		return 0;
 	}
-	take_count(&r->entry, entry, 0, leave);
-	take_count(&r->entry, entry, 1, leave);
-	r->key = own;
-	take_rest(&r->entry, entry, 0, now);
-	take_rest(&r->entry, entry, 1, now);
-	r->entry.tcp_flags = __sync_lock_test_and_set(&entry->tcp_flags, 0);
-	r->entry.state = entry->state;
-	r->handover = why;
-	r->pad = 0;
-	if (handshake) {
-		((struct opened_record *)r)->handshake = *handshake;
-		bpf_map_delete_elem(&handshakes, &own); /* it is told once */
+	if (take_entry(r, slot, why)) {
+		packets = packets_of(&r->entry, 0) + packets_of(&r->entry, 1);
+		bytes = bytes_of(&r->entry, 0) + bytes_of(&r->entry, 1);
+		if (handshake) {
+			((struct opened_record *)r)->handshake = *handshake;
+			bpf_map_delete_elem(&handshakes, &slot->key); /* it is told once */
+		}
+		if (why != HANDOVER_ACTIVE) {
+			if (config.samples)
+				forget(&slot->key);
+			release(index);
+			if (page)
+				__sync_fetch_and_add(&page->deletes, 1);
+		}
 	}
-	if (config.samples && why != HANDOVER_ACTIVE)
-		forget(&own);
-	packets = packets_of(&r->entry, 0) + packets_of(&r->entry, 1);
-	bytes = bytes_of(&r->entry, 0) + bytes_of(&r->entry, 1);
-	if (why == HANDOVER_ACTIVE)
-		__sync_fetch_and_or(&entry->state, STATE_PARTED);
-	/* If the map evicted the entry in this instant, the eviction is what took it. */
-	keep = why == HANDOVER_ACTIVE || remove(&own);
 	/* An entry whose last packets left with an active hand-over has nothing to say. */
-	keep = keep && (packets | bytes);
-	if (!keep) {
+	if (!(packets | bytes)) {
 		bpf_ringbuf_discard(r, BPF_RB_NO_WAKEUP);
 		return 1;
 	}
@@ -155,26 +147,11 @@ static __always_inline int hand_over(struct flow_key *key, struct flow_entry *en
 	return 1;
 }
 
-/*
- * A tombstone outlives its delete only if the map gave the element to another connection between the two. What that one
- * counted went to the record that was discarded, as evicted.
- */
-static __always_inline int doomed(const struct flow_entry *e)
-{
-	return ((e->meter[0].count | e->meter[1].count) & TOMBSTONE) != 0;
-}
-
 struct bpf_map;
 
 static __always_inline __u64 earlier(__u64 a, __u64 b)
 {
 	return a < b ? a : b;
-}
-
-/* Whether one packet is all that ever came. */
-static __always_inline int single(const struct flow_entry *e)
-{
-	return packets_of(e, 0) + packets_of(e, 1) == 1 && !(e->state & STATE_PARTED);
 }
 
 /* How long nothing is seen of a connection that has ended. */
@@ -191,9 +168,9 @@ static __always_inline __u64 begun_ns(const struct sweep_args *args, const struc
 {
 	__u64 begun = args->now_ns;
 
-	if (e->meter[0].count && e->half[0].first_ns)
+	if ((e->count[0] & ~LIVE) && e->half[0].first_ns)
 		begun = earlier(begun, e->half[0].first_ns);
-	if (e->meter[1].count && e->half[1].first_ns)
+	if ((e->count[1] & ~LIVE) && e->half[1].first_ns)
 		begun = earlier(begun, e->half[1].first_ns);
 	return begun;
 }
@@ -248,35 +225,56 @@ static __always_inline void add_resident(struct sweep_args *args, const struct f
 	args->resident_bytes += bytes_of(e, 0) + bytes_of(e, 1);
 }
 
-static long sweep_entry(struct bpf_map *map, struct flow_key *key, struct flow_entry *entry, struct sweep_args *args)
+/* Hands an entry over if it is due. 0 when the ring is full. */
+__noinline int sweep_slot(struct sweep_args *args, __u32 index)
 {
+	struct flow_slot *slot = slot_at(index);
 	enum handover why;
 
-	if (doomed(entry)) {
-		remove(key);
-		return 0;
+	if (!args || !slot || !is_live(slot, 0))
+		return 1;
+	if (due(args, &slot->key, &slot->entry, &why)) {
+		if (!hand_over(slot, index, why))
+			return 0;
+		if (why != HANDOVER_ACTIVE)
+			return 1;
 	}
-	if (due(args, key, entry, &why)) {
-		if (!hand_over(key, entry, why)) {
+	add_resident(args, &slot->key, &slot->entry);
+	return 1;
+}
+
+/* Sweeps the slots of a word of tags. Returns 1, which ends the walk, when the ring is full or this was the last one. */
+static long sweep_word(struct bpf_map *map, __u32 *step, __u32 *nothing, struct sweep_args *args)
+{
+	__u32 word = args->first + *step, number = word / BUCKET_WORDS;
+	struct bucket *bucket = bpf_map_lookup_elem(&tags, &number);
+	__u64 used;
+	__u32 i;
+
+	if (!bucket)
+		return 1;
+	used = ~zeros(bucket->words[word % BUCKET_WORDS]) & EACH_BYTE << 7;
+	for (i = 0; i < WORD_SLOTS && used; i++) {
+		if (!sweep_slot(args, word * WORD_SLOTS + lowest(used))) {
 			args->stopped = 1;
 			return 1;
 		}
-		if (why != HANDOVER_ACTIVE)
-			return 0;
+		used &= used - 1;
 	}
-	add_resident(args, key, entry);
 	return 0;
 }
 
-static long take_key(struct bpf_map *map, __u32 *index, struct flow_key *key, struct take_args *args)
+static long take_key(struct bpf_map *map, __u32 *step, struct flow_key *key, struct take_args *args)
 {
-	struct flow_entry *entry;
+	struct flow_slot *slot;
+	long index;
 
 	if (args->done >= args->count)
 		return 1;
-	entry = bpf_map_lookup_elem(&flows, key);
+	index = index_of(key);
+	slot = slot_at(index);
 	/* Not closed: the one that was is gone, and this is a later connection of the same key. */
-	if (entry && (entry->state & STATE_CLOSED) && !doomed(entry) && !hand_over(key, entry, HANDOVER_CLOSED))
+	if (slot && (slot->entry.state & STATE_CLOSED) && !hand_over(slot, index, HANDOVER_CLOSED))
 		return 1;
 	args->done++;
 	return 0;

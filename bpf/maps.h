@@ -9,13 +9,22 @@
 
 #include "abi.h"
 
-/* Connections. Updated in place: an update of a key that exists could evict another. */
+/* Connections, and where they are: table.h. Maps that can be mapped into memory begin with a cache line, as others do not. */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__type(key, struct flow_key);
-	__type(value, struct flow_entry);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct flow_slot);
 	__uint(max_entries, 1); /* set at load */
 } flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct bucket);
+	__uint(max_entries, 1); /* set at load */
+} tags SEC(".maps");
 
 /* The fate of every packet. */
 struct {
@@ -44,6 +53,14 @@ struct {
 	__type(value, struct flow_key);
 	__uint(max_entries, TAKE_MAX);
 } taking SEC(".maps");
+
+/* Nothing is in it: bpf_for_each_map_elem walks it, and so the words that a sweep is about. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, SWEEP_WORDS);
+} steps SEC(".maps");
 
 /* In the words of user space, where what members `flows` and `records` have: for a later user space with another layout. */
 struct {

@@ -18,6 +18,7 @@
 #include "packet.h"
 #include "sampler.h"
 #include "streams.h"
+#include "table.h"
 
 /* The frame in the context of a program. */
 struct frame {
@@ -90,16 +91,16 @@ static __always_inline void sample_datagrams(void *ctx, enum hook hook, const st
 static __always_inline void sample(void *ctx, enum hook hook, const struct frame *f, struct packet *p)
 {
 	struct sampler *s = sampler_here();
-	struct flow_entry *entry;
+	struct flow_slot *slot;
 
 	if (!s)
 		return;
 	s->key = p->key;
-	entry = bpf_map_lookup_elem(&flows, &s->key);
-	if (!entry) /* it was handed over in this instant */
+	slot = slot_at(index_of(&s->key));
+	if (!slot) /* it was handed over in this instant */
 		return;
 	s->now_ns = precise_ns();
-	s->state = entry->state;
+	s->state = slot->entry.state;
 	s->settled = 0;
 	s->segment = f->segment;
 	s->there = f->len > p->header_len ? f->len - p->header_len : 0;
@@ -113,7 +114,7 @@ static __always_inline void sample(void *ctx, enum hook hook, const struct frame
 	else
 		settle_end(s, p);
 	if (s->settled)
-		__sync_fetch_and_or(&entry->state, s->settled);
+		__sync_fetch_and_or(&slot->entry.state, s->settled);
 }
 
 /* Looks at a packet that was counted. A global function, as those of deep.h: its stack is not the packet path's. */

@@ -396,9 +396,9 @@ func (a *Agent) report() error {
 	audit := a.collector.Audit()
 	a.log.Info("stopped", zap.Uint64("packets_seen", packets(ledger.Seen)), zap.Uint64("packets_counted", ledger.Counted.Packets),
 		zap.Uint64("packets_uncounted", packets(ledger.Uncounted)),
-		zap.Uint64("packets_exported", ledger.Exported.Packets), zap.Uint64("packets_evicted", audit.Evicted.Packets),
+		zap.Uint64("packets_exported", ledger.Exported.Packets), zap.Uint64("packets_evicted", ledger.Evicted.Packets),
 		zap.Int64("packets_unaccounted", audit.UnaccountedPackets),
-		zap.Uint64("flows_left", audit.Occupied(&ledger)))
+		zap.Uint64("flows_left", ledger.Occupied()))
 	return nil
 }
 

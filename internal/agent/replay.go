@@ -8,7 +8,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -87,10 +86,10 @@ func replayFile(ctx context.Context, s config.Settings, file string, streams Str
 // and removed in less time.
 func enoughFlows(size int64) uint32 {
 	const (
-		leastPacket = 40  // bytes, in a file: the header of a record, and those of IPv4 and of ports
-		perCPU      = 256 // entries, more than what the kernel sets aside for each in an LRU map
+		leastPacket = 40   // bytes, in a file: the header of a record, and those of IPv4 and of ports
+		least       = 1024 // flows
 	)
-	return uint32(min(size/leastPacket+int64(runtime.NumCPU()*perCPU), math.MaxUint32))
+	return uint32(min(max(size/leastPacket, least), math.MaxUint32))
 }
 
 // plainLog has a line for what goes wrong and does not end a replay.

@@ -232,7 +232,7 @@ func (c *Collector) press(swept bool) error {
 		return err
 	}
 	mono, _ := c.clock()
-	occupied := min(c.books.Occupied(&ledger), c.pressure.capacity)
+	occupied := min(ledger.Occupied(), c.pressure.capacity)
 	before := c.pressure.above
 	c.pressure.update(occupied, mono, swept)
 	if swept || c.pressure.above != before {

@@ -3,6 +3,7 @@ package datapath
 import (
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -86,22 +87,26 @@ func benchmarkFlows(b *testing.B, hook string, flows int, arrange func(*testing.
 	}
 }
 
-// BenchmarkNewFlows prints what weir adds to an empty program where every packet is the first of its connection, and the map
-// has room.
+// BenchmarkNewFlows prints what weir adds to an empty program, for packets each of which begins a connection: while the table has
+// room, and when each has another one evicted.
 func BenchmarkNewFlows(b *testing.B) {
 	const flows = 1 << 20
-	var above []time.Duration
-	for range max(b.N, 5) {
-		k := newKernel(b, 2*flows)
-		measured := k.coll.Programs[kernelProgTcIngress]
-		with := perPacket(b, mixFlows(b, flows, measured).program, mixedFrame(), flows)
-		without := perPacket(b, mixFlows(b, flows, emptyProgram(b, measured.Type())).program, mixedFrame(), flows)
-		above = append(above, with-without)
-		if l := k.ledger(b); l.Inserts != flows {
-			b.Fatalf("%d entries made, want %d", l.Inserts, flows)
-		}
+	for name, maxFlows := range map[string]uint32{"room": 2 * flows, "full": flows / 16} {
+		b.Run(name, func(b *testing.B) {
+			var above []time.Duration
+			for range max(b.N, 3) {
+				k := newKernel(b, maxFlows)
+				program := k.coll.Programs[kernelProgTcIngress]
+				with := perPacket(b, mixFlows(b, flows, program).program, mixedFrame(), flows)
+				without := perPacket(b, mixFlows(b, flows, emptyProgram(b, program.Type())).program, mixedFrame(), flows)
+				above = append(above, with-without)
+				if l := k.ledger(b); l.Inserts != flows {
+					b.Errorf("%d entries made, want %d", l.Inserts, flows)
+				}
+			}
+			report(b, above, "ns/packet-above-empty")
+		})
 	}
-	report(b, above, "ns/packet-above-empty")
 }
 
 // BenchmarkLimit prints what the same packets cost that do no more than add to a random place of as much memory, and no more
@@ -163,6 +168,49 @@ func BenchmarkInstructions(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
 		})
 	}
+}
+
+// BenchmarkSweep prints what a walk of the table costs for an entry that is not due, and for how long a run of the program keeps
+// a CPU at the most, if nothing else wants it: the longest of the runs of a walk, each at its quickest.
+func BenchmarkSweep(b *testing.B) {
+	const flows = 1 << 20
+	k := newKernel(b, flows)
+	perPacket(b, mixFlows(b, flows, k.coll.Programs[kernelProgTcIngress]).program, mixedFrame(), flows)
+	var entry, quickest []time.Duration
+	for range max(b.N, 5) {
+		runs := k.timeSweep(b)
+		var walk time.Duration
+		for i, took := range runs {
+			walk += took
+			if i == len(quickest) {
+				quickest = append(quickest, took)
+			}
+			quickest[i] = min(quickest[i], took)
+		}
+		entry = append(entry, walk/flows)
+	}
+	report(b, entry, "ns/entry")
+	b.ReportMetric(float64(slices.Max(quickest).Microseconds()), "µs/longest-run")
+}
+
+// timeSweep returns how long each run takes of those that a walk is made of.
+func (k kernel) timeSweep(b *testing.B) (runs []time.Duration) {
+	b.Helper()
+	const never = math.MaxInt64
+	piece := k.coll.Maps[kernelMapSteps].MaxEntries()
+	args := kernelSweepArgs{TcpIdleNs: never, OtherIdleNs: never, ActiveNs: never, LingerNs: never}
+	for ; args.First < 2*k.coll.Maps[kernelMapTags].MaxEntries(); args.First += piece {
+		args.NowNs = now()
+		began := time.Now()
+		if err := runSyscall(k.coll.Programs[kernelProgSweep], &args); err != nil {
+			b.Fatal(err)
+		}
+		runs = append(runs, time.Since(began))
+	}
+	if want := k.ledger(b).Inserts; args.ResidentFlows != want {
+		b.Errorf("a walk met %d entries, want %d", args.ResidentFlows, want)
+	}
+	return runs
 }
 
 // mixture is a program that makes the frame one of another flow and goes on to the one that is measured.

@@ -20,7 +20,7 @@ import (
 	"weir/internal/flow"
 )
 
-// Ring sizes in bytes, powers of two. `records` holds some 52,000 records: the sweep stops when it is full and goes on
+// Ring sizes in bytes, powers of two. `records` holds some 58,000 records: the sweep stops when it is full and goes on
 // when it was read. `closed` holds some 65,000 closed connections between two looks at it; the sweep finds the rest.
 const (
 	recordsRingBytes = 8 << 20
@@ -29,8 +29,7 @@ const (
 
 // Config sizes the kernel side.
 type Config struct {
-	// MaxFlows is the number of connections that the map holds. The kernel keeps about 128 per CPU of them in
-	// reserve.
+	// MaxFlows is the number of connections that the map holds for certain, before one makes room for another.
 	MaxFlows uint32
 	// Sampling has one in so many packets counted, at random; 1 is all of them.
 	Sampling uint32
@@ -67,7 +66,8 @@ type Datapath struct {
 
 	skb [skbSize]byte // the context of Replay
 
-	handover sync.Mutex // sweep and take write the same counters: one at a time
+	handover  sync.Mutex // sweep and take write the same counters: one at a time
+	sweepFrom uint32     // the word of tags where the next sweep begins: where the last one found the ring full
 
 	sets   sets
 	qdiscs qdiscs
@@ -155,7 +155,8 @@ func configure(spec *ebpf.CollectionSpec, cfg Config, at place) error {
 	if !haveXDPFragments() {
 		delete(spec.Programs, kernelProgXdpIngress)
 	}
-	spec.Maps[kernelMapFlows].MaxEntries = cfg.MaxFlows
+	buckets := bucketsFor(cfg.MaxFlows)
+	sizeTable(spec, buckets)
 	spec.Maps[kernelMapRecords].MaxEntries = recordsRingBytes
 	spec.Maps[kernelMapClosed].MaxEntries = closedRingBytes
 	sizeSamples(spec, &cfg)
@@ -165,6 +166,7 @@ func configure(spec *ebpf.CollectionSpec, cfg Config, at place) error {
 		TickNs:     uint32(tickLen()),
 		Samples:    uint32(cfg.Samples),
 		SampleNs:   sampleInterval(cfg.SampleRate),
+		Buckets:    buckets,
 		VxlanPort:  swapPort(cfg.port(flow.TunnelVXLAN)),
 		GenevePort: swapPort(cfg.port(flow.TunnelGeneve)),
 		GtpuPort:   swapPort(cfg.port(flow.TunnelGTPU)),
@@ -192,7 +194,8 @@ func configure(spec *ebpf.CollectionSpec, cfg Config, at place) error {
 		delete(spec.Programs, kernelProgXdpIngress)
 		delete(spec.Programs, kernelProgTcEgress)
 	}
-	if err := spec.Variables[kernelVarConfig].Set(&settings); err != nil {
+	secret := newSecret()
+	if err := errors.Join(spec.Variables[kernelVarConfig].Set(&settings), spec.Variables[kernelVarSecret].Set(&secret)); err != nil {
 		return fmt.Errorf("set the kernel object's settings: %w", err)
 	}
 	return nil
@@ -235,7 +238,7 @@ func (d *Datapath) Close() error {
 // Resumed says whether the maps are those that another process left: the counters go on.
 func (d *Datapath) Resumed() bool { return d.resumed }
 
-// Capacity returns how many connections the map was made for.
+// Capacity returns how many connections the map holds for certain.
 func (d *Datapath) Capacity() uint32 { return d.cfg.MaxFlows }
 
 // ObjectHash identifies the kernel object: the SHA-256 of its bytes, in hex.

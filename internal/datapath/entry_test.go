@@ -73,12 +73,7 @@ func TestLastSeen(t *testing.T) {
 	}
 	ended := now()
 
-	var entry kernelFlowEntry
-	connection, _ := key(client, server, udp)
-	raw := encodeKey(&connection)
-	if err := k.coll.Maps[kernelMapFlows].Lookup(&raw, &entry); err != nil {
-		t.Fatal(err)
-	}
+	entry := k.slots(t)[0].Entry
 	tick, err := k.coll.Programs[kernelProgTick].Run(nil)
 	if err != nil {
 		t.Fatal(err)

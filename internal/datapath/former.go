@@ -3,10 +3,9 @@ package datapath
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
-	"math"
 	"reflect"
 	"strings"
 	"unsafe"
@@ -160,35 +159,36 @@ func (f *former) entries(fn func(*flow.Record)) error {
 		return fmt.Errorf("ask for the kernel's tick: %w", err)
 	}
 	flows := f.maps[kernelMapFlows]
-	// An entry is a record without its end.
-	keyAt, entryAt := f.theirs.start(".Key."), f.theirs.start(".Entry.")
-	record := make([]byte, max(keyAt+uintptr(flows.KeySize()), entryAt+uintptr(flows.ValueSize())))
-	key, entry := make([]byte, flows.KeySize()), make([]byte, flows.ValueSize())
-	list := flows.Iterate()
-	for list.Next(&key, &entry) {
-		copy(record[keyAt:], key)
-		copy(record[entryAt:], entry)
-		id := fnv.New64a()
-		id.Write(key)
-		// Positions in the ring are far smaller than the upper half of the numbers.
-		at := flow.EventID{Instance: f.instance, Sequence: id.Sum64()&^7 | 1<<63}
-		raw := f.convert(record)
-		if tombstone&(raw.Entry.Meter[0].Count|raw.Entry.Meter[1].Count) != 0 {
-			continue // it was handed over, and is in the ring if it was not evicted in the same instant
+	slots, err := flows.Memory()
+	if err != nil {
+		return fmt.Errorf("map their entries: %w", err)
+	}
+	slot := make([]byte, flows.ValueSize())
+	count := f.theirs[".Entry.Count.0"]
+	if count.size != 8 || count.offset+count.size > uintptr(len(slot)) {
+		return errors.New("read their entries: where they count is not known")
+	}
+	for index := range flows.MaxEntries() {
+		if _, err := slots.ReadAt(slot, int64(index)*int64(len(slot))); err != nil {
+			return fmt.Errorf("read their entries: %w", err)
 		}
+		if binary.NativeEndian.Uint64(slot[count.offset:])&live == 0 {
+			continue // free
+		}
+		raw := f.convert(slot) // a record begins as a slot
 		for i := range raw.Entry.Half {
 			raw.Entry.Half[i].LastNs = lastSeen(&raw.Entry, i, now, tick)
+			raw.Entry.Count[i] &^= live
 		}
 		raw.Handover = uint32(kernelHandoverHANDOVER_ACTIVE)
 		if kernelFlowState(raw.Entry.State)&kernelFlowStateSTATE_CLOSED != 0 {
 			raw.Handover = uint32(kernelHandoverHANDOVER_CLOSED)
 		}
-		if err := f.pass(&raw, at, fn); err != nil {
+		// Positions in the ring are far smaller than the upper half of the numbers.
+		id := flow.EventID{Instance: f.instance, Sequence: uint64(index)<<3 | 1<<63}
+		if err := f.pass(&raw, id, fn); err != nil {
 			return err
 		}
-	}
-	if err := list.Err(); err != nil {
-		return fmt.Errorf("read their entries: %w", err)
 	}
 	return nil
 }
@@ -196,11 +196,11 @@ func (f *former) entries(fn func(*flow.Record)) error {
 // lastSeen returns when a direction of an entry was last seen, given what time and tick it is now. bpf/handover.h does the same
 // for records.
 func lastSeen(e *kernelFlowEntry, end int, now uint64, tick uint32) uint64 {
-	meter, half := &e.Meter[end], &e.Half[end]
-	if meter.Last == half.LastTick {
+	half := &e.Half[end]
+	if half.Last == half.LastTick {
 		return half.LastNs
 	}
-	return max(half.LastNs, now-uint64(tick-meter.Last)*uint64(tickLen()))
+	return max(half.LastNs, now-uint64(tick-half.Last)*uint64(tickLen()))
 }
 
 func monotonic() (uint64, error) {
@@ -209,17 +209,6 @@ func monotonic() (uint64, error) {
 		return 0, fmt.Errorf("read the monotonic clock: %w", err)
 	}
 	return uint64(now.Nano()), nil
-}
-
-// start returns where the first of the members begins whose names begin with a prefix.
-func (l layout) start(prefix string) uintptr {
-	at := uintptr(math.MaxUint16)
-	for name, f := range l {
-		if strings.HasPrefix(name, prefix) {
-			at = min(at, f.offset)
-		}
-	}
-	return at
 }
 
 // convert makes a record of theirs one of ours.

@@ -38,9 +38,21 @@ func (d *Datapath) SweepOut() (flow.Resident, bool, error) {
 func (d *Datapath) sweep(args kernelSweepArgs) (flow.Resident, bool, error) {
 	d.handover.Lock()
 	defer d.handover.Unlock()
-	if err := runSyscall(d.coll.Programs[kernelProgSweep], &args); err != nil {
-		return flow.Resident{}, false, fmt.Errorf("sweep the flow map: %w", err)
+	piece := d.coll.Maps[kernelMapSteps].MaxEntries()
+	words := d.coll.Maps[kernelMapTags].MaxEntries() * uint32(len(kernelBucket{}.Words))
+	args.First = d.sweepFrom
+	for range (words + piece - 1) / piece {
+		if err := runSyscall(d.coll.Programs[kernelProgSweep], &args); err != nil {
+			return flow.Resident{}, false, fmt.Errorf("sweep the flow map: %w", err)
+		}
+		if args.Stopped != 0 {
+			break
+		}
+		if args.First += piece; args.First >= words {
+			args.First = 0
+		}
 	}
+	d.sweepFrom = args.First
 	return flow.Resident{
 		Flows: args.ResidentFlows, Packets: args.ResidentPackets, Bytes: args.ResidentBytes, DueNs: args.NextDueNs,
 	}, args.Stopped == 0, nil

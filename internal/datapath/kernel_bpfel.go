@@ -13,6 +13,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type kernelBucket struct {
+	_     structs.HostLayout
+	Words [2]uint64
+}
+
 type kernelClosing struct {
 	_        structs.HostLayout
 	Key      kernelFlowKey
@@ -60,23 +65,18 @@ const (
 )
 
 type kernelFlowEntry struct {
-	_     structs.HostLayout
-	Meter [2]struct {
-		_     structs.HostLayout
-		Count uint64
-		Last  uint32
-		Owner uint32
-	}
+	_        structs.HostLayout
+	Count    [2]uint64
 	TcpFlags uint32
 	State    uint32
 	Half     [2]struct {
-		_              structs.HostLayout
-		FirstNs        uint64
-		LastNs         uint64
-		LastTick       uint32
-		PacketsCarried uint32
-		BytesCarried   uint32
-		Pad            uint32
+		_        structs.HostLayout
+		Owner    uint32
+		Last     uint32
+		FirstNs  uint64
+		LastNs   uint64
+		LastTick uint32
+		Carried  uint32
 	}
 }
 
@@ -87,6 +87,12 @@ type kernelFlowKey struct {
 	Protocol uint8
 	Netns    uint8
 	Zone     uint16
+}
+
+type kernelFlowSlot struct {
+	_     structs.HostLayout
+	Key   kernelFlowKey
+	Entry kernelFlowEntry
 }
 
 type kernelFlowState uint32
@@ -163,8 +169,14 @@ type kernelLedgerPage struct {
 		Packets uint64
 		Bytes   uint64
 	}
+	Evicted struct {
+		_       structs.HostLayout
+		Packets uint64
+		Bytes   uint64
+	}
 	Inserts        uint64
 	Deletes        uint64
+	Evictions      uint64
 	ClosedFull     uint64
 	RecordsFull    uint64
 	Unopened       uint64
@@ -196,6 +208,8 @@ const (
 	kernelMeterShiftCOUNT_SHIFT         kernelMeterShift = 36
 	kernelMeterShiftBYTES_CARRY_SHIFT   kernelMeterShift = 35
 	kernelMeterShiftPACKETS_CARRY_SHIFT kernelMeterShift = 26
+	kernelMeterShiftCARRIED_SHIFT       kernelMeterShift = 16
+	kernelMeterShiftLIVE_SHIFT          kernelMeterShift = 63
 )
 
 type kernelOpenedRecord struct {
@@ -265,6 +279,12 @@ type kernelSampler struct {
 	}
 }
 
+type kernelSecret struct {
+	_     structs.HostLayout
+	Start uint64
+	Words [10]uint64
+}
+
 type kernelSettings struct {
 	_          structs.HostLayout
 	Sampling   uint32
@@ -281,6 +301,7 @@ type kernelSettings struct {
 	TickNs     uint32
 	Samples    uint32
 	SampleNs   uint32
+	Buckets    uint32
 }
 
 type kernelStreams struct {
@@ -311,9 +332,9 @@ type kernelSweepArgs struct {
 	ActiveNs        uint64
 	LingerNs        uint64
 	Shutdown        uint32
+	First           uint32
 	Tick            uint32
 	Stopped         uint32
-	Pad             uint32
 	ResidentFlows   uint64
 	ResidentPackets uint64
 	ResidentBytes   uint64
@@ -383,7 +404,9 @@ const (
 	kernelMapSamples     = "samples"
 	kernelMapScratch     = "scratch"
 	kernelMapSsh         = "ssh"
+	kernelMapSteps       = "steps"
 	kernelMapStreams     = "streams"
+	kernelMapTags        = "tags"
 	kernelMapTaking      = "taking"
 	kernelMapTunnels     = "tunnels"
 	kernelProgSweep      = "sweep"
@@ -396,6 +419,7 @@ const (
 	kernelVarCapturedNs  = "captured_ns"
 	kernelVarConfig      = "config"
 	kernelVarNoZoneNs    = "no_zone_ns"
+	kernelVarSecret      = "secret"
 )
 
 // loadKernel returns the embedded CollectionSpec for kernel.
@@ -464,7 +488,9 @@ type kernelMapSpecs struct {
 	Samples     *ebpf.MapSpec `ebpf:"samples"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
 	Ssh         *ebpf.MapSpec `ebpf:"ssh"`
+	Steps       *ebpf.MapSpec `ebpf:"steps"`
 	Streams     *ebpf.MapSpec `ebpf:"streams"`
+	Tags        *ebpf.MapSpec `ebpf:"tags"`
 	Taking      *ebpf.MapSpec `ebpf:"taking"`
 	Tunnels     *ebpf.MapSpec `ebpf:"tunnels"`
 }
@@ -477,6 +503,7 @@ type kernelVariableSpecs struct {
 	CapturedNs *ebpf.VariableSpec `ebpf:"captured_ns"`
 	Config     *ebpf.VariableSpec `ebpf:"config"`
 	NoZoneNs   *ebpf.VariableSpec `ebpf:"no_zone_ns"`
+	Secret     *ebpf.VariableSpec `ebpf:"secret"`
 }
 
 // kernelObjects contains all objects after they have been loaded into the kernel.
@@ -511,7 +538,9 @@ type kernelMaps struct {
 	Samples     *ebpf.Map `ebpf:"samples"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
 	Ssh         *ebpf.Map `ebpf:"ssh"`
+	Steps       *ebpf.Map `ebpf:"steps"`
 	Streams     *ebpf.Map `ebpf:"streams"`
+	Tags        *ebpf.Map `ebpf:"tags"`
 	Taking      *ebpf.Map `ebpf:"taking"`
 	Tunnels     *ebpf.Map `ebpf:"tunnels"`
 }
@@ -530,7 +559,9 @@ func (m *kernelMaps) Close() error {
 		m.Samples,
 		m.Scratch,
 		m.Ssh,
+		m.Steps,
 		m.Streams,
+		m.Tags,
 		m.Taking,
 		m.Tunnels,
 	)
@@ -544,6 +575,7 @@ type kernelVariables struct {
 	CapturedNs *ebpf.Variable `ebpf:"captured_ns"`
 	Config     *ebpf.Variable `ebpf:"config"`
 	NoZoneNs   *ebpf.Variable `ebpf:"no_zone_ns"`
+	Secret     *ebpf.Variable `ebpf:"secret"`
 }
 
 // kernelPrograms contains all programs after they have been loaded into the kernel.

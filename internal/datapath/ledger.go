@@ -51,8 +51,10 @@ func sumLedger(pages []kernelLedgerPage) flow.Ledger {
 			add(&fates[fate], p.Fates[fate].Packets, p.Fates[fate].Bytes)
 		}
 		add(&l.Exported, p.Exported.Packets, p.Exported.Bytes)
+		add(&l.Evicted, p.Evicted.Packets, p.Evicted.Bytes)
 		l.Inserts += p.Inserts
 		l.Deletes += p.Deletes
+		l.Evictions += p.Evictions
 		l.ClosedFull += p.ClosedFull
 		l.RecordsFull += p.RecordsFull
 		l.Unopened += p.Unopened

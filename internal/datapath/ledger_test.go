@@ -32,7 +32,8 @@ func TestSumLedger(t *testing.T) {
 		p.Fates[kernelFateFATE_NO_MEMORY].Packets, p.Fates[kernelFateFATE_NO_MEMORY].Bytes = 3*n, 300*n
 		p.Exported.Packets, p.Exported.Bytes = 4*n, 400*n
 		p.Inserts, p.Deletes, p.ClosedFull, p.RecordsFull = 5*n, 6*n, 7*n, 8*n
-		p.Samples, p.SamplesFull, p.SamplesLimited = 9*n, 10*n, 11*n
+		p.Evicted.Packets, p.Evicted.Bytes, p.Evictions = 9*n, 900*n, 10*n
+		p.Samples, p.SamplesFull, p.SamplesLimited = 11*n, 12*n, 13*n
 	}
 	l := sumLedger(pages[:])
 	for _, row := range []struct {
@@ -45,10 +46,12 @@ func TestSumLedger(t *testing.T) {
 		{"uncounted", l.Uncounted["no_memory"], flow.Counter{Packets: 18, Bytes: 1800}},
 		{"uncounted for another reason", l.Uncounted["not_ip"], flow.Counter{}},
 		{"exported", l.Exported, flow.Counter{Packets: 24, Bytes: 2400}},
+		{"evicted", l.Evicted, flow.Counter{Packets: 54, Bytes: 5400}},
+		{"evictions", flow.Counter{Packets: l.Evictions}, flow.Counter{Packets: 60}},
 		{"inserts, deletes", flow.Counter{Packets: l.Inserts, Bytes: l.Deletes}, flow.Counter{Packets: 30, Bytes: 36}},
 		{"full rings", flow.Counter{Packets: l.ClosedFull, Bytes: l.RecordsFull}, flow.Counter{Packets: 42, Bytes: 48}},
-		{"samples", flow.Counter{Packets: l.Samples}, flow.Counter{Packets: 54}},
-		{"samples left out", flow.Counter{Packets: l.SamplesFull, Bytes: l.SamplesLimited}, flow.Counter{Packets: 60, Bytes: 66}},
+		{"samples", flow.Counter{Packets: l.Samples}, flow.Counter{Packets: 66}},
+		{"samples left out", flow.Counter{Packets: l.SamplesFull, Bytes: l.SamplesLimited}, flow.Counter{Packets: 72, Bytes: 78}},
 	} {
 		if row.got != row.want {
 			t.Errorf("%s: %+v, want %+v", row.name, row.got, row.want)

@@ -35,9 +35,12 @@ var generations = regexp.MustCompile("^(" + generationPrefix + "[0-9a-f]{16}|" +
 
 // pinnedMaps are what outlives a process. The others hold nothing from one run of a program to the next.
 var pinnedMaps = []string{
-	kernelMapFlows, kernelMapLedger, kernelMapClosed, kernelMapRecords, kernelMapFragments, kernelMapTunnels, kernelMapFreeZones,
-	kernelMapDescription,
+	kernelMapFlows, kernelMapTags, kernelSecrets, kernelMapLedger, kernelMapClosed, kernelMapRecords, kernelMapFragments,
+	kernelMapTunnels, kernelMapFreeZones, kernelMapDescription,
 }
+
+// pinName is what a map is called in the folder.
+func pinName(name string) string { return strings.TrimPrefix(name, ".rodata.") }
 
 // pins is a folder of a BPF file system where maps and links outlive the process, and this process's hold on it.
 type pins struct {
@@ -144,7 +147,7 @@ func generationOf(spec *ebpf.CollectionSpec, sampling uint32) string {
 	fmt.Fprintln(hash, "sampling", sampling)
 	for _, t := range []reflect.Type{
 		reflect.TypeFor[kernelOpenedRecord](), reflect.TypeFor[kernelClosing](), reflect.TypeFor[kernelLedgerPage](),
-		reflect.TypeFor[kernelTunnel](), reflect.TypeFor[kernelTunnelZone](),
+		reflect.TypeFor[kernelTunnel](), reflect.TypeFor[kernelTunnelZone](), reflect.TypeFor[kernelBucket](),
 	} {
 		fmt.Fprintln(hash, layoutOf(t).text())
 	}
@@ -172,7 +175,7 @@ func (p *pins) adopt(spec *ebpf.CollectionSpec, sampling uint32) (map[string]*eb
 func openMaps(generation string) (map[string]*ebpf.Map, error) {
 	found := map[string]*ebpf.Map{}
 	for _, name := range pinnedMaps {
-		m, err := ebpf.LoadPinnedMap(filepath.Join(generation, name), nil)
+		m, err := ebpf.LoadPinnedMap(filepath.Join(generation, pinName(name)), nil)
 		if err != nil {
 			closeMaps(found)
 			return nil, fmt.Errorf("open the pinned map %q: %w", name, err)
@@ -198,7 +201,7 @@ func (p *pins) keep(maps map[string]*ebpf.Map) error {
 		// By a file descriptor of its own: a Map that knows its pin would have to follow the folder's name.
 		twin, err := maps[name].Clone()
 		if err == nil {
-			err = errors.Join(twin.Pin(filepath.Join(dir, name)), twin.Close())
+			err = errors.Join(twin.Pin(filepath.Join(dir, pinName(name))), twin.Close())
 		}
 		if err != nil {
 			return fmt.Errorf("pin the map %q: %w", name, err)

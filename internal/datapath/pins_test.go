@@ -71,7 +71,7 @@ func TestRingGoesRound(t *testing.T) {
 	k := newKernelWith(t, Config{MaxFlows: 65536, Sampling: 1, PinDir: filepath.Join(testnet.BPFFS(t), "weir")})
 	out, in := veth(t)
 	k.attach(t, in, IngressXDP)
-	const flows, rounds = 32768, 3 // the ring holds 52,000
+	const flows, rounds = 32768, 3 // the ring holds 58,000
 	g := testnet.NewGenerator(t, out, testnet.Flows{Number: flows})
 	total := 0
 	for range rounds {

@@ -7,8 +7,8 @@ import (
 	"weir/internal/flow"
 )
 
-// tombstone is TOMBSTONE in abi.h.
-const tombstone = 1 << 63
+// live is LIVE in abi.h.
+const live = 1 << kernelMeterShiftLIVE_SHIFT
 
 // maxIfIndex is the largest interface index that an entry can hold. The kernel gives them out upwards from 1; larger ones have
 // to be asked for.
@@ -18,14 +18,14 @@ const maxIfIndex = 1<<(32-kernelMeterShiftOWNER_SHIFT) - 1
 func decodeRecord(raw *kernelRecord, rec *flow.Record) {
 	rec.Key = decodeKey(&raw.Key)
 	for i := range rec.Halves {
-		meter, half := &raw.Entry.Meter[i], &raw.Entry.Half[i]
+		count, half := raw.Entry.Count[i], &raw.Entry.Half[i]
 		rec.Halves[i] = flow.Half{
-			Packets:  uint64(half.PacketsCarried)<<kernelMeterShiftPACKETS_CARRY_SHIFT + meter.Count>>kernelMeterShiftCOUNT_SHIFT,
-			Bytes:    uint64(half.BytesCarried)<<kernelMeterShiftBYTES_CARRY_SHIFT + meter.Count&(1<<kernelMeterShiftCOUNT_SHIFT-1),
+			Packets:  uint64(uint16(half.Carried))<<kernelMeterShiftPACKETS_CARRY_SHIFT + count>>kernelMeterShiftCOUNT_SHIFT,
+			Bytes:    uint64(half.Carried>>kernelMeterShiftCARRIED_SHIFT)<<kernelMeterShiftBYTES_CARRY_SHIFT + count&(1<<kernelMeterShiftCOUNT_SHIFT-1),
 			FirstNs:  half.FirstNs,
 			LastNs:   half.LastNs,
 			TCPFlags: uint16(raw.Entry.TcpFlags >> (16 * i)),
-			IfIndex:  meter.Owner >> kernelMeterShiftOWNER_SHIFT,
+			IfIndex:  half.Owner >> kernelMeterShiftOWNER_SHIFT,
 		}
 		if half.FirstNs == 0 || half.FirstNs > half.LastNs {
 			// Two CPUs wrote at the same time.

@@ -33,12 +33,15 @@ const (
 	testparseMapLedger      = "ledger"
 	testparseMapRecords     = "records"
 	testparseMapScratch     = "scratch"
+	testparseMapSteps       = "steps"
+	testparseMapTags        = "tags"
 	testparseMapTaking      = "taking"
 	testparseMapTunnels     = "tunnels"
 	testparseProgCompare    = "compare"
 	testparseVarCapturedNs  = "captured_ns"
 	testparseVarConfig      = "config"
 	testparseVarNoZoneNs    = "no_zone_ns"
+	testparseVarSecret      = "secret"
 	testparseVarTestTypes   = "test_types"
 )
 
@@ -99,6 +102,8 @@ type testparseMapSpecs struct {
 	Ledger      *ebpf.MapSpec `ebpf:"ledger"`
 	Records     *ebpf.MapSpec `ebpf:"records"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
+	Steps       *ebpf.MapSpec `ebpf:"steps"`
+	Tags        *ebpf.MapSpec `ebpf:"tags"`
 	Taking      *ebpf.MapSpec `ebpf:"taking"`
 	Tunnels     *ebpf.MapSpec `ebpf:"tunnels"`
 }
@@ -110,6 +115,7 @@ type testparseVariableSpecs struct {
 	CapturedNs *ebpf.VariableSpec `ebpf:"captured_ns"`
 	Config     *ebpf.VariableSpec `ebpf:"config"`
 	NoZoneNs   *ebpf.VariableSpec `ebpf:"no_zone_ns"`
+	Secret     *ebpf.VariableSpec `ebpf:"secret"`
 	TestTypes  *ebpf.VariableSpec `ebpf:"test_types"`
 }
 
@@ -141,6 +147,8 @@ type testparseMaps struct {
 	Ledger      *ebpf.Map `ebpf:"ledger"`
 	Records     *ebpf.Map `ebpf:"records"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
+	Steps       *ebpf.Map `ebpf:"steps"`
+	Tags        *ebpf.Map `ebpf:"tags"`
 	Taking      *ebpf.Map `ebpf:"taking"`
 	Tunnels     *ebpf.Map `ebpf:"tunnels"`
 }
@@ -155,6 +163,8 @@ func (m *testparseMaps) Close() error {
 		m.Ledger,
 		m.Records,
 		m.Scratch,
+		m.Steps,
+		m.Tags,
 		m.Taking,
 		m.Tunnels,
 	)
@@ -167,6 +177,7 @@ type testparseVariables struct {
 	CapturedNs *ebpf.Variable `ebpf:"captured_ns"`
 	Config     *ebpf.Variable `ebpf:"config"`
 	NoZoneNs   *ebpf.Variable `ebpf:"no_zone_ns"`
+	Secret     *ebpf.Variable `ebpf:"secret"`
 	TestTypes  *ebpf.Variable `ebpf:"test_types"`
 }
 

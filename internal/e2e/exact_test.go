@@ -162,14 +162,14 @@ func TestSmallMap(t *testing.T) {
 	r := newRig(t, testnet.Flows{Number: flows}, "AGENT_MAX_FLOWS=4096", "AGENT_INGRESS_HOOK=xdp",
 		"AGENT_UDP_IDLE_TIMEOUT=1s")
 	r.generator.Send(t, flows)
-	testnet.Eventually(t, "the map is empty again", func() bool {
-		return r.agent.metric(t, "weir_flow_evictions_total") > 0 && r.agent.metric(t, "weir_resident_flows") == 0
+	var exported, evicted float64
+	testnet.Eventually(t, "each flow is exported or evicted", func() bool {
+		exported = r.agent.metric(t, "weir_exported_packets_total")
+		evicted = r.agent.metric(t, "weir_flow_evictions_total")
+		return exported+evicted == flows && r.agent.metric(t, "weir_resident_flows") == 0
 	})
-	exported := r.agent.metric(t, "weir_exported_packets_total")
-	evicted := r.agent.metric(t, "weir_flow_evictions_total")
-	if exported+evicted != flows {
-		t.Errorf("%.0f packets exported and %.0f flows evicted, together %.0f, want %d",
-			exported, evicted, exported+evicted, flows)
+	if exported < 4096 || exported > 4096*5/4 {
+		t.Errorf("%.0f flows of one packet exported from a map of 4096", exported)
 	}
 	if packets := r.agent.metric(t, "weir_evicted_packets_total"); packets != evicted {
 		t.Errorf("%.0f flows of one packet evicted, and %.0f packets", evicted, packets)

@@ -7,14 +7,17 @@ type Counter struct {
 }
 
 // Ledger is what became of every packet since the kernel side was loaded, over all CPUs. At any quiet moment
-// Σ Seen = Counted + Σ Uncounted, and Counted = Exported + what is in the map + what the map evicted.
+// Σ Seen = Counted + Σ Uncounted, and Counted = Exported + Evicted + what is in the map; and as many entries are in the map as
+// Inserts − Deletes − Evictions.
 type Ledger struct {
 	Seen        map[string]Counter // by hook
 	Uncounted   map[string]Counter // by reason
 	Counted     Counter
 	Exported    Counter // handed over as records
+	Evicted     Counter // taken along by the entries that were evicted
 	Inserts     uint64  // entries made
 	Deletes     uint64  // entries handed over for good
+	Evictions   uint64  // entries that made room for others when the map was full
 	ClosedFull  uint64  // closed connections not announced, the ring being full: the sweep takes them
 	RecordsFull uint64  // hand-overs put off, the ring being full
 	Unopened    uint64  // packets counted in the flow of their tunnel, though what is in such tunnels is counted
@@ -22,6 +25,11 @@ type Ledger struct {
 	Samples        uint64 // copied for fingerprints
 	SamplesLimited uint64 // left out, there being more at a time than the limit
 	SamplesFull    uint64 // left out, the ring being full
+}
+
+// Occupied returns how many connections the map held when the ledger was read.
+func (l *Ledger) Occupied() uint64 {
+	return l.Inserts - min(l.Inserts, l.Deletes+l.Evictions) // a delete can be read without its insert
 }
 
 // Resident is what a walk of the map found to stay there.
@@ -36,11 +44,6 @@ type Resident struct {
 type Audit struct {
 	Resident Resident
 
-	// What the map evicted to make room. The flows are counted on their own, as inserts - deletes - resident; the
-	// packets and bytes are then what they took with them: counted - exported - resident.
-	EvictedFlows uint64
-	Evicted      Counter
-
 	// What was counted and neither exported, nor resident, nor evicted, negative if there is too much. It must be 0.
 	UnaccountedPackets, UnaccountedBytes int64
 
@@ -48,23 +51,19 @@ type Audit struct {
 }
 
 // Update audits the books after a walk of the map that found resident. The ledger was read before the walk and after
-// it. Packets that came in between are on one side only, so each sum is known to lie between two bounds; Update claims
-// what both bounds support. When it is quiet the bounds meet, and the audit is exact.
+// it. Packets that came in between are on one side only, and entries that were evicted in between can be on both, so each sum
+// is known to lie between two bounds; Update claims what both bounds support. When it is quiet the bounds meet, and the audit is
+// exact.
 //
-// A CPU that is stopped between an entry and the ledger, or the first evictions behind the inserts of the same moment,
-// can make one audit come out uneven: only two in a row are held against the books.
+// A CPU that is stopped between an entry and the ledger can make one audit come out uneven: only two in a row are held against
+// the books.
 func (a *Audit) Update(before, after *Ledger, resident Resident) {
-	evicted := int64(before.Inserts) - int64(after.Deletes) - int64(resident.Flows) // at least
-	packets := missing(before.Counted.Packets, after.Counted.Packets, after.Exported.Packets+resident.Packets)
-	bytes := missing(before.Counted.Bytes, after.Counted.Bytes, after.Exported.Bytes+resident.Bytes)
+	packets := missing(before.Counted.Packets, after.Counted.Packets, after.Exported.Packets+resident.Packets,
+		before.Evicted.Packets, after.Evicted.Packets)
+	bytes := missing(before.Counted.Bytes, after.Counted.Bytes, after.Exported.Bytes+resident.Bytes,
+		before.Evicted.Bytes, after.Evicted.Bytes)
 
 	a.Resident = resident
-	a.EvictedFlows = max(a.EvictedFlows, uint64(max(evicted, 0)))
-	if a.EvictedFlows > 0 {
-		a.Evicted.Packets = max(a.Evicted.Packets, uint64(max(packets, 0)))
-		a.Evicted.Bytes = max(a.Evicted.Bytes, uint64(max(bytes, 0)))
-		packets, bytes = min(packets, 0), min(bytes, 0)
-	}
 	uneven := packets != 0 || bytes != 0
 	a.UnaccountedPackets, a.UnaccountedBytes = 0, 0
 	if uneven && a.suspected {
@@ -73,20 +72,14 @@ func (a *Audit) Update(before, after *Ledger, resident Resident) {
 	a.suspected = uneven
 }
 
-// Occupied returns how many connections the map held when the ledger was read. It may be fewer, by those that the map evicted
-// since the audit.
-func (a *Audit) Occupied(l *Ledger) uint64 {
-	return l.Inserts - min(l.Inserts, l.Deletes+a.EvictedFlows) // a delete can be read without its insert
-}
-
-// missing returns how far found lies outside what was counted before and after: 0 if it is between the two, positive if
-// something is missing, negative if there is too much.
-func missing(before, after, found uint64) int64 {
+// missing returns how far found and what was evicted before and after lie outside what was counted before and after: 0 if they
+// can be the same, positive if something is missing, negative if there is too much.
+func missing(counted, countedAfter, found, evicted, evictedAfter uint64) int64 {
 	switch {
-	case found < before:
-		return int64(before - found)
-	case found > after:
-		return -int64(found - after)
+	case found+evictedAfter < counted:
+		return int64(counted - found - evictedAfter)
+	case found+evicted > countedAfter:
+		return -int64(found + evicted - countedAfter)
 	default:
 		return 0
 	}

@@ -14,13 +14,12 @@ import (
 type Books struct {
 	Events uint64
 	Ledger flow.Ledger
-	Audit  flow.Audit
 }
 
 // books closes them, when nothing is left in the map.
 func (r *Replay) books() (Books, error) {
 	ledger, err := r.kernel.Ledger()
-	return Books{Events: r.written, Ledger: ledger, Audit: r.collector.Audit()}, err
+	return Books{Events: r.written, Ledger: ledger}, err
 }
 
 // Seen returns what the kernel side was given.
@@ -35,8 +34,8 @@ func (b *Books) Seen() (seen flow.Counter) {
 // Unaccounted returns how much of what was counted was neither handed over nor evicted. It must be 0.
 func (b *Books) Unaccounted() (packets, bytes int64) {
 	of := func(counted, exported, evicted uint64) int64 { return int64(counted - exported - evicted) }
-	l, a := &b.Ledger, &b.Audit
-	return of(l.Counted.Packets, l.Exported.Packets, a.Evicted.Packets), of(l.Counted.Bytes, l.Exported.Bytes, a.Evicted.Bytes)
+	l := &b.Ledger
+	return of(l.Counted.Packets, l.Exported.Packets, l.Evicted.Packets), of(l.Counted.Bytes, l.Exported.Bytes, l.Evicted.Bytes)
 }
 
 // Write writes the books as a table, for people.
@@ -58,7 +57,7 @@ func (b *Books) Write(w io.Writer) error {
 		fmt.Fprintf(table, "of which not unwrapped\t%d\t%s\t%s\t\n", unopened, none, none)
 	}
 	row("exported", b.Ledger.Exported, fmt.Sprint(b.Ledger.Deletes))
-	row("evicted", b.Audit.Evicted, fmt.Sprint(b.Audit.EvictedFlows))
+	row("evicted", b.Ledger.Evicted, fmt.Sprint(b.Ledger.Evictions))
 	packets, bytes := b.Unaccounted()
 	fmt.Fprintf(table, "unaccounted\t%d\t%d\t%s\t\n", packets, bytes, none)
 	if err := table.Flush(); err != nil {

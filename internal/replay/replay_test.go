@@ -205,9 +205,9 @@ func TestEviction(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	evicted := books.Audit.EvictedFlows
-	if evicted < flows-maxF || books.Audit.Evicted.Packets != evicted || books.Events != flows-evicted {
-		t.Errorf("%d of %d flows evicted, with %+v; %d events", evicted, flows, books.Audit.Evicted, books.Events)
+	l := &books.Ledger
+	if l.Evictions == 0 || l.Evictions > flows-maxF || l.Evicted.Packets != l.Evictions || books.Events != flows-l.Evictions {
+		t.Errorf("%d of %d flows evicted, with %+v; %d events", l.Evictions, flows, l.Evicted, books.Events)
 	}
 	if packets, bytes := books.Unaccounted(); packets != 0 || bytes != 0 {
 		t.Errorf("%d packets, %d bytes unaccounted", packets, bytes)
@@ -344,8 +344,8 @@ func TestBooks(t *testing.T) {
 			Uncounted: map[string]flow.Counter{"not_ip": {Packets: 20, Bytes: 2000}, "malformed": {}},
 			Counted:   flow.Counter{Packets: 1180, Bytes: 118000}, Inserts: 5, Unopened: 7,
 			Exported: flow.Counter{Packets: 1177, Bytes: 117600}, Deletes: 2,
+			Evicted: flow.Counter{Packets: 3, Bytes: 300}, Evictions: 3,
 		},
-		Audit: flow.Audit{EvictedFlows: 3, Evicted: flow.Counter{Packets: 3, Bytes: 300}},
 	}
 	const want = `
                           packets   bytes  connections

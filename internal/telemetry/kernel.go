@@ -40,7 +40,7 @@ func NewKernelCollector(kernel Kernel, audit func() flow.Audit) prometheus.Colle
 		inserts: prometheus.NewDesc("weir_flow_inserts_total",
 			"Connections entered in the flow map.", nil, nil),
 		evictions: prometheus.NewDesc("weir_flow_evictions_total",
-			"Connections that the full flow map evicted before they were handed over.", nil, nil),
+			"Connections that made room for others in the full flow map before they were handed over.", nil, nil),
 		residentFlows: prometheus.NewDesc("weir_resident_flows",
 			"Connections in the flow map at the last sweep.", nil, nil),
 		residentPackets: prometheus.NewDesc("weir_resident_packets",
@@ -48,7 +48,7 @@ func NewKernelCollector(kernel Kernel, audit func() flow.Audit) prometheus.Colle
 		residentBytes: prometheus.NewDesc("weir_resident_bytes",
 			"Layer 2 bytes counted in the flow map and not yet handed over, at the last sweep.", nil, nil),
 		capacity: prometheus.NewDesc("weir_map_capacity_flows",
-			"Connections that the flow map was made for.", nil, nil),
+			"Connections that the flow map holds for certain; up to a quarter more fit before one is evicted.", nil, nil),
 		unaccountedPackets: prometheus.NewDesc("weir_unaccounted_packets",
 			"Counted packets that were neither handed over, nor in the map, nor evicted, at the last sweep. Must be 0.",
 			nil, nil),
@@ -115,9 +115,9 @@ func (k *kernelCollector) Collect(ch chan<- prometheus.Metric) {
 	audit := k.audit()
 	pair(k.counted, ledger.Counted)
 	pair(k.exported, ledger.Exported)
-	pair(k.evicted, audit.Evicted)
+	pair(k.evicted, ledger.Evicted)
 	counter(k.inserts, ledger.Inserts)
-	counter(k.evictions, audit.EvictedFlows)
+	counter(k.evictions, ledger.Evictions)
 	counter(k.ringDrops, ledger.ClosedFull, "closed")
 	counter(k.ringDrops, ledger.RecordsFull, "records")
 	counter(k.notUnwrapped, ledger.Unopened)

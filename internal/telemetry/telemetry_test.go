@@ -33,8 +33,10 @@ func TestKernelCollector(t *testing.T) {
 		Uncounted:   map[string]flow.Counter{"not_ip": {Packets: 1, Bytes: 60}},
 		Counted:     flow.Counter{Packets: 9, Bytes: 940},
 		Exported:    flow.Counter{Packets: 4, Bytes: 400},
+		Evicted:     flow.Counter{Packets: 2, Bytes: 240},
 		Inserts:     7,
 		Deletes:     2,
+		Evictions:   1,
 		ClosedFull:  3,
 		Unopened:    5,
 		RecordsFull: 5,
@@ -43,8 +45,7 @@ func TestKernelCollector(t *testing.T) {
 	}}
 	audit := func() flow.Audit {
 		return flow.Audit{
-			Resident: flow.Resident{Flows: 4, Packets: 3, Bytes: 300}, EvictedFlows: 1,
-			Evicted: flow.Counter{Packets: 2, Bytes: 240}, UnaccountedPackets: -6, UnaccountedBytes: 60,
+			Resident: flow.Resident{Flows: 4, Packets: 3, Bytes: 300}, UnaccountedPackets: -6, UnaccountedBytes: 60,
 		}
 	}
 	collector := NewKernelCollector(kernel, audit)

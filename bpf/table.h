@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * The table of connections. A connection is in one of two buckets, which a hash of its key says; nearly always in the first. A
+ * bucket is BUCKET_SLOTS slots of the map `flows` and, in the map `tags`, a byte for each: its tag, eight bits of the hash, or
+ * 0 if it is free. A lookup reads the tags, and then the one slot that has the right one.
+ *
+ * CPUs agree about a slot by its tag, in a word of eight, and by LIVE, in the counters of both directions:
+ *
+ *	tag	LIVE
+ *	0	no	free
+ *	set	no	being made or taken away, by one CPU, which is the only one to write to it
+ *	set	yes	counts
+ *
+ * To make an entry, a CPU that has found the connection in neither bucket sets the tag of a free slot by compare-and-swap of
+ * the word that it looked at. Has another CPU made or deleted an entry there, it looks again. It then writes key and entry,
+ * and exchanges the counters for LIVE, that of end 0 last.
+ *
+ * To take an entry away, a CPU exchanges the counter of end 0 for 0. If it was LIVE, the slot is now this CPU's, and what it
+ * exchanged is what was counted; it does the same to end 1. If not, another CPU was quicker. It then frees the slot by an
+ * atomic AND of the tag, or gives it to another connection, by an atomic XOR.
+ *
+ * To count, a CPU adds to a counter. If that was LIVE before, the packet is in the entry, and whoever takes it away has it. If
+ * not, the packet is not counted there; what it added is junk, which ends with the exchange that makes the next entry. So every
+ * packet is in one entry or in none, and who counted it knows.
+ *
+ * A slot with the right tag that is not LIVE may be that of the connection: a CPU that finds one looks again, LOOKS times,
+ * which takes longer than to make an entry or to take one away, unless the CPU that does so is interrupted.
+ *
+ * Two things can go wrong for a packet and not for the sums. A slot can get another connection between the comparison of its
+ * key and the add: the packet is counted in that. And two CPUs can make the same connection at a time, if they choose separate
+ * words, because entries beside it came or went between their looks: the second is then found by nobody once both are made,
+ * and leaves when it is idle. A hand-over after which the entry stays does not take the slot: if that gets another connection
+ * in this instant, what is handed over is told of the wrong one of the two.
+ */
+#ifndef WEIR_TABLE_H
+#define WEIR_TABLE_H
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "clock.h"
+#include "config.h"
+#include "maps.h"
+#include "meter.h"
+
+#define LOOKS 32
+
+/* With fewer free slots than that in the first bucket, a connection may go to the second. */
+#define CROWDED 5
+
+/* What a look can find, besides a slot. */
+#define ABSENT (-1)
+#define BUSY (-2)
+
+/*
+ * Multilinear-HM (D. Lemire, O. Kaser: Strongly universal string hashing is fast, 2014) adds up a connection, so that without
+ * the secret nobody can choose two whose sums begin alike more often than by chance. Of a sum, all bits then have a say in all
+ * that is made of it, or the ports of one host, which follow one another, would fill some buckets and leave out others.
+ */
+static __always_inline __u64 hash_of(const struct flow_key *key)
+{
+	const __u32 *words = (const void *)key;
+	__u64 sum = secret.start;
+	__u32 i;
+
+#pragma unroll
+	for (i = 0; i < sizeof(*key) / sizeof(*words); i += 2)
+		sum += (secret.words[i] + words[i]) * (secret.words[i + 1] + words[i + 1]);
+	return (sum ^ sum >> 32) * 0x9e3779b97f4a7c15ULL; /* 2^64 divided by the golden ratio */
+}
+
+/* 1 to 255. */
+static __always_inline __u64 tag_of(__u64 hash)
+{
+	return 1 + ((hash >> 24 & 0xff) * 255 >> 8);
+}
+
+static __always_inline __u32 first_bucket(__u64 hash)
+{
+	return (hash >> 32) * config.buckets >> 32;
+}
+
+static __always_inline __u32 second_bucket(__u64 hash)
+{
+	return first_bucket((hash ^ hash >> 29) * 0x9e3779b97f4a7c15ULL);
+}
+
+#define EACH_BYTE 0x0101010101010101ULL
+
+/* The highest bit of each byte that is 0. */
+static __always_inline __u64 zeros(__u64 word)
+{
+	const __u64 low = 0x7f * EACH_BYTE;
+
+	return ~(((word & low) + low) | word | low);
+}
+
+/* In which byte the lowest of such bits is. */
+static __always_inline __u32 lowest(__u64 bits)
+{
+	return ((bits & -bits) >> 7) * 0x0001020304050607ULL >> 56;
+}
+
+static __always_inline __u32 free_slots(const struct bucket *bucket)
+{
+	return ((zeros(bucket->words[0]) >> 7) + (zeros(bucket->words[1]) >> 7)) * EACH_BYTE >> 56;
+}
+
+/* The tags as they are now, each word in one access. */
+static __always_inline struct bucket look_at(const struct bucket *bucket)
+{
+	const volatile struct bucket *now = bucket;
+	struct bucket seen = {.words = {now->words[0], now->words[1]}};
+
+	return seen;
+}
+
+static __always_inline int same(const struct flow_key *a, const struct flow_key *b)
+{
+	const __u64 *x = (const void *)a, *y = (const void *)b;
+
+	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4]));
+}
+
+static __always_inline int is_live(const struct flow_slot *slot, __u32 end)
+{
+	return (*(const volatile __u64 *)&slot->entry.count[end & 1] & LIVE) != 0;
+}
+
+static __always_inline struct flow_slot *slot_at(__u32 index)
+{
+	return bpf_map_lookup_elem(&flows, &index);
+}
+
+/* Finds a connection where nearly every one is: in its first bucket, the first of its tag. */
+static __always_inline struct flow_slot *find(const struct flow_key *key, __u64 hash, __u32 end)
+{
+	__u32 number = first_bucket(hash), index = number * BUCKET_SLOTS;
+	__u64 tags_wanted = tag_of(hash) * EACH_BYTE, found;
+	struct bucket *bucket = bpf_map_lookup_elem(&tags, &number);
+	struct flow_slot *slot;
+
+	if (!bucket)
+		return 0;
+	found = zeros(*(volatile __u64 *)&bucket->words[0] ^ tags_wanted);
+	if (!found) {
+		index += WORD_SLOTS;
+		found = zeros(*(volatile __u64 *)&bucket->words[1] ^ tags_wanted);
+		if (!found)
+			return 0;
+	}
+	slot = slot_at(index + lowest(found));
+	return slot && same(&slot->key, key) && is_live(slot, end) ? slot : 0;
+}
+
+/* Finds a connection in eight slots that were seen to have these tags: the index of its slot, ABSENT or BUSY. */
+__noinline long probe(const struct flow_key *key, __u32 end, __u32 first, __u64 seen, __u64 tag)
+{
+	__u64 found = zeros(seen ^ tag * EACH_BYTE);
+	long result = ABSENT;
+	__u32 i;
+
+	if (!key)
+		return ABSENT;
+	for (i = 0; i < WORD_SLOTS && found; i++) {
+		__u32 index = first + lowest(found);
+		struct flow_slot *slot = slot_at(index);
+
+		if (!slot || !is_live(slot, end))
+			result = BUSY;
+		else if (same(&slot->key, key))
+			return index;
+		found &= found - 1;
+	}
+	return result;
+}
+
+/* The same in a bucket. A slot that may be the connection's is no reason not to look for it further. */
+static __always_inline long probe_bucket(const struct flow_key *key, __u32 end, __u32 number, const struct bucket *seen,
+					 __u64 tag)
+{
+	__u32 first = number * BUCKET_SLOTS;
+	long index = probe(key, end, first, seen->words[0], tag), other;
+
+	if (index >= 0)
+		return index;
+	other = probe(key, end, first + WORD_SLOTS, seen->words[1], tag);
+	return other == ABSENT ? index : other;
+}
+
+/* The index of the slot of a connection, or of none. */
+static __always_inline long index_of(const struct flow_key *key)
+{
+	__u64 hash = hash_of(key);
+	__u32 first = first_bucket(hash), second = second_bucket(hash);
+	struct bucket *bucket = bpf_map_lookup_elem(&tags, &first), *other = bpf_map_lookup_elem(&tags, &second);
+	struct bucket seen;
+	long index;
+
+	if (!bucket || !other)
+		return ABSENT;
+	seen = look_at(bucket);
+	index = probe_bucket(key, 0, first, &seen, tag_of(hash));
+	if (index >= 0)
+		return index;
+	seen = look_at(other);
+	return probe_bucket(key, 0, second, &seen, tag_of(hash));
+}
+
+/* Takes a free slot of a bucket that was seen to have one. */
+static __always_inline long claim(__u32 number, struct bucket *bucket, const struct bucket *seen, __u64 tag)
+{
+	__u32 word = zeros(seen->words[0]) ? 0 : 1;
+	__u64 old = word ? seen->words[1] : seen->words[0];
+	__u32 place = lowest(zeros(old));
+	__u64 *at = word ? &bucket->words[1] : &bucket->words[0];
+
+	if (__sync_val_compare_and_swap(at, old, old | tag << 8 * place) != old)
+		return BUSY;
+	return number * BUCKET_SLOTS + word * WORD_SLOTS + place;
+}
+
+/* Frees the slot of an entry that was taken away. */
+static __always_inline void release(__u32 index)
+{
+	__u32 number = index / BUCKET_SLOTS;
+	struct bucket *bucket = bpf_map_lookup_elem(&tags, &number);
+	__u64 keep = ~(0xffULL << 8 * (index % WORD_SLOTS));
+
+	if (bucket)
+		__sync_fetch_and_and(&bucket->words[index / WORD_SLOTS % BUCKET_WORDS], keep);
+}
+
+/* Has an entry count that was written. */
+static __always_inline void publish(struct flow_slot *slot)
+{
+	__sync_lock_test_and_set(&slot->entry.count[1], LIVE);
+	__sync_lock_test_and_set(&slot->entry.count[0], LIVE);
+}
+
+#endif
