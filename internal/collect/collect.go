@@ -87,6 +87,8 @@ type Collector struct {
 	kernel     Kernel
 	host       Host
 	identifier Identifier
+	sample     func(*flow.Sample) // the identifier's: a replay reads samples after every packet
+	lengths    func(*flow.Lengths)
 	clock      Clock
 	sink       Sink
 	log        *zap.Logger
@@ -120,7 +122,8 @@ func New(
 		return nil, err
 	}
 	c := &Collector{
-		cfg: cfg, kernel: kernel, host: host, identifier: identifier, clock: clock, sink: sink, log: log, metrics: m,
+		cfg: cfg, kernel: kernel, host: host, clock: clock, sink: sink, log: log, metrics: m,
+		identifier: identifier, sample: identifier.Sample, lengths: identifier.Lengths,
 		fins:   lingering{linger: cfg.Limits.Linger, most: cfg.MaxFlows},
 		resets: lingering{linger: cfg.Limits.Linger / 3, most: cfg.MaxFlows},
 	}
@@ -193,7 +196,7 @@ func (c *Collector) Drain(ctx context.Context) error {
 
 // ReadSamples makes room in the ring of samples. Who has time pass faster than the wall clock does calls it between two Looks.
 func (c *Collector) ReadSamples() error {
-	return c.kernel.ReadSamples(c.identifier.Sample, c.identifier.Lengths)
+	return c.kernel.ReadSamples(c.sample, c.lengths)
 }
 
 // Look takes the closed connections whose linger is over, and sweeps when it is time. Run does so at every Look.
