@@ -138,8 +138,8 @@ func checkStop(t *testing.T, grace time.Duration, s config.Settings) {
 func checkMemory(t *testing.T, limit, goLimit int, s config.Settings) {
 	t.Helper()
 	const (
-		entry   = 48 + 40 + 104 + 16 // bytes: the kernel's header, key, value, bucket
-		samples = 144 + 264          // bytes: what is remembered of a connection for its fingerprints
+		entry   = 162           // bytes: a slot of the table and a quarter, each with its tag
+		samples = 144/8 + 264/4 // bytes: what is remembered for fingerprints of the connections that begin
 		rings   = 20                 // MiB
 		rest    = 32                 // MiB: stacks, socket buffers, pages of the binary
 	)

@@ -34,6 +34,14 @@ const (
 	sshConnectionsMax  = 1024
 )
 
+// Of so many connections in the map, one is remembered while its hellos come, or until its first record tells of its handshake.
+// Of more at a time, those are forgotten that have been quiet for longest.
+const (
+	flowsPerStreams   = 8
+	flowsPerHandshake = 4
+	leastRemembered   = 1024
+)
+
 // needStreams says whether the kernel side remembers where in what an end sends it is.
 func (s Samples) needStreams() bool { return s&(Samples(kernelWantedWANT_STREAMS)|SampleQUIC) != 0 }
 
@@ -45,10 +53,10 @@ func sizeSamples(spec *ebpf.CollectionSpec, cfg *Config) {
 	ring := min(max(cfg.MaxFlows, samplesRingMin/samplesRingPerFlow), samplesRingMax/samplesRingPerFlow) * samplesRingPerFlow
 	spec.Maps[kernelMapSamples].MaxEntries = 1 << (bits.Len32(ring) - 1)
 	if cfg.Samples.needStreams() {
-		spec.Maps[kernelMapStreams].MaxEntries = cfg.MaxFlows
+		spec.Maps[kernelMapStreams].MaxEntries = max(cfg.MaxFlows/flowsPerStreams, leastRemembered)
 	}
 	if cfg.Samples&SampleHandshakes != 0 {
-		spec.Maps[kernelMapHandshakes].MaxEntries = cfg.MaxFlows
+		spec.Maps[kernelMapHandshakes].MaxEntries = max(cfg.MaxFlows/flowsPerHandshake, leastRemembered)
 	}
 	if cfg.Samples&SampleSSH != 0 {
 		spec.Maps[kernelMapSsh].MaxEntries = min(cfg.MaxFlows, sshConnectionsMax)
