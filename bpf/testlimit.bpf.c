@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
  * What cannot be cheaper, for benchmarks to compare with: `access` does no more than add to a random place of as much memory
- * as the flows take, `lookup` no more than find a key of the same size in the kernel's LRU hash and add to its value.
+ * as the flows take; `latency` does so once it knows what was in the place of the packet before, as a program waits that is too
+ * long for the processor to begin with the next packet's; `lookup` does no more than find a key of the same size in the
+ * kernel's LRU hash and add to its value.
  */
 #include <linux/bpf.h>
 
@@ -35,19 +37,38 @@ struct {
 
 volatile const __u32 places_mask; /* number of places - 1; the number is a power of two */
 
-SEC("tc")
-int access(struct __sk_buff *skb)
+__u64 last; /* 0, but nobody knows before it is read */
+
+static __always_inline struct place *place_of(struct __sk_buff *skb, __u64 after)
 {
 	struct frame *frame = (void *)(long)skb->data;
-	struct place *place;
 	__u32 at;
 
 	if ((void *)(frame + 1) > (void *)(long)skb->data_end)
-		return -1;
-	at = mix((__u64)frame->ip.saddr << 16 | frame->udp.source) & places_mask;
-	place = bpf_map_lookup_elem(&places, &at);
+		return 0;
+	at = (mix((__u64)frame->ip.saddr << 16 | frame->udp.source) + after) & places_mask;
+	return bpf_map_lookup_elem(&places, &at);
+}
+
+SEC("tc")
+int access(struct __sk_buff *skb)
+{
+	struct place *place = place_of(skb, 0);
+
 	if (place)
 		__sync_fetch_and_add(&place->words[5], 1);
+	return -1;
+}
+
+SEC("tc")
+int latency(struct __sk_buff *skb)
+{
+	struct place *place = place_of(skb, last);
+
+	if (place) {
+		__sync_fetch_and_add(&place->words[5], 1);
+		last = place->words[0];
+	}
 	return -1;
 }
 

@@ -109,16 +109,17 @@ func BenchmarkNewFlows(b *testing.B) {
 	}
 }
 
-// BenchmarkLimit prints what the same packets cost that do no more than add to a random place of as much memory, and no more
-// than look their key up in the kernel's LRU hash and add to its value.
+// BenchmarkLimit prints what the same packets cost that do no more than add to a random place of as much memory, one that does
+// so after the last has, and one that looks its key up in the kernel's LRU hash and adds to its value.
 func BenchmarkLimit(b *testing.B) {
 	for _, flows := range []int{1, 1 << 16, 1 << 20} {
-		b.Run(fmt.Sprint(flows, "/access"), func(b *testing.B) {
-			benchmarkLimit(b, flows, func(o *testlimitPrograms) *ebpf.Program { return o.Access })
-		})
-		b.Run(fmt.Sprint(flows, "/lookup"), func(b *testing.B) {
-			benchmarkLimit(b, flows, func(o *testlimitPrograms) *ebpf.Program { return o.Lookup })
-		})
+		for name, choose := range map[string]func(*testlimitPrograms) *ebpf.Program{
+			"access":  func(o *testlimitPrograms) *ebpf.Program { return o.Access },
+			"latency": func(o *testlimitPrograms) *ebpf.Program { return o.Latency },
+			"lookup":  func(o *testlimitPrograms) *ebpf.Program { return o.Lookup },
+		} {
+			b.Run(fmt.Sprint(flows, "/", name), func(b *testing.B) { benchmarkLimit(b, flows, choose) })
+		}
 	}
 }
 

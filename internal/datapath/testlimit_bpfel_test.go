@@ -19,7 +19,9 @@ const (
 	testlimitMapHashed     = "hashed"
 	testlimitMapPlaces     = "places"
 	testlimitProgAccess    = "access"
+	testlimitProgLatency   = "latency"
 	testlimitProgLookup    = "lookup"
+	testlimitVarLast       = "last"
 	testlimitVarPlacesMask = "places_mask"
 )
 
@@ -65,8 +67,9 @@ type testlimitSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type testlimitProgramSpecs struct {
-	Access *ebpf.ProgramSpec `ebpf:"access"`
-	Lookup *ebpf.ProgramSpec `ebpf:"lookup"`
+	Access  *ebpf.ProgramSpec `ebpf:"access"`
+	Latency *ebpf.ProgramSpec `ebpf:"latency"`
+	Lookup  *ebpf.ProgramSpec `ebpf:"lookup"`
 }
 
 // testlimitMapSpecs contains maps before they are loaded into the kernel.
@@ -81,6 +84,7 @@ type testlimitMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type testlimitVariableSpecs struct {
+	Last       *ebpf.VariableSpec `ebpf:"last"`
 	PlacesMask *ebpf.VariableSpec `ebpf:"places_mask"`
 }
 
@@ -119,6 +123,7 @@ func (m *testlimitMaps) Close() error {
 //
 // It can be passed to loadTestlimitObjects or ebpf.CollectionSpec.LoadAndAssign.
 type testlimitVariables struct {
+	Last       *ebpf.Variable `ebpf:"last"`
 	PlacesMask *ebpf.Variable `ebpf:"places_mask"`
 }
 
@@ -126,13 +131,15 @@ type testlimitVariables struct {
 //
 // It can be passed to loadTestlimitObjects or ebpf.CollectionSpec.LoadAndAssign.
 type testlimitPrograms struct {
-	Access *ebpf.Program `ebpf:"access"`
-	Lookup *ebpf.Program `ebpf:"lookup"`
+	Access  *ebpf.Program `ebpf:"access"`
+	Latency *ebpf.Program `ebpf:"latency"`
+	Lookup  *ebpf.Program `ebpf:"lookup"`
 }
 
 func (p *testlimitPrograms) Close() error {
 	return _TestlimitClose(
 		p.Access,
+		p.Latency,
 		p.Lookup,
 	)
 }
