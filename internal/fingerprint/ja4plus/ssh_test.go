@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"weir/internal/fingerprint"
 	"weir/internal/flow"
 )
 
@@ -89,4 +90,30 @@ func TestInterpretJA4SSH(t *testing.T) {
 			t.Errorf("%q is %q, want %q", value, got, want)
 		}
 	}
+}
+
+// FuzzSSH: a window of whatever lengths has a fingerprint, and that a meaning; of what is none, nothing is said.
+func FuzzSSH(f *testing.F) {
+	f.Add("c36s36_c51s80_c69s0", []byte{36, 36, 52}, uint32(69), uint32(0))
+	f.Add("c1s1_c1s1_c1s", []byte{0, 255}, uint32(1<<31), uint32(7))
+	f.Fuzz(func(t *testing.T, value string, lengths []byte, acks, other uint32) {
+		if meaning := InterpretJA4SSH(value); (meaning != "") != ja4ssh.MatchString(value) {
+			t.Errorf("%q is %q", value, meaning)
+		}
+		l := flow.Lengths{Acks: [2]uint32{acks % 1e9, other % 1e9}}
+		for i := range SSHWindow {
+			var length uint16
+			if len(lengths) > 0 {
+				length = uint16(lengths[i%len(lengths)]) << (i % 9)
+			}
+			l.Payloads[length%2] = append(l.Payloads[length%2], length)
+		}
+		costsNoMore(t, lengths, func([]byte) fingerprint.Fingerprint {
+			told := JA4SSH(l, int(acks%2))
+			if InterpretJA4SSH(told.Value) == "" {
+				t.Errorf("%q means nothing", told.Value)
+			}
+			return told
+		})
+	})
 }
