@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -40,8 +41,23 @@ func event(sequence int) []byte {
 		Initiator:    flow.OpenedBySrc,
 		SamplingRate: 1,
 		Reverse:      &flow.Counts{Packets: 4, Bytes: 400, TCPFlags: 0x12},
+		Identity:     identity(),
 	}
 	return e.AppendJSON(nil)
+}
+
+// identity has a fingerprint of each method that is not a raw form, named as the method is.
+func identity() *flow.Identity {
+	i := &flow.Identity{
+		ServerName: "example.com", ALPN: "h2", TLSVersion: "1.3", App: "curl", KnownBad: true, New: true, MSS: 1460,
+		Tunnel: "possible GRE", SSHSession: "Unknown", HandshakeRTT: time.Millisecond, Anomalies: []string{"one", "two"},
+	}
+	for _, method := range flow.Methods() {
+		if method.Hashed() == method {
+			i.Fingerprints[method] = []string{method.String()}
+		}
+	}
+	return i
 }
 
 func array(events ...[]byte) []byte {
@@ -89,6 +105,14 @@ func TestReadsWhatWeirWrites(t *testing.T) {
 		e.CommunityID == "" || e.SamplingRate != 1 || *e.ReversePacketCount != 4 || *e.ReverseByteCount != 400 ||
 		*e.ReverseTCPFlags != 0x12 {
 		t.Errorf("weir's own fields: %+v", e)
+	}
+	if want := (Identity{
+		JA4: "ja4", JA4S: "ja4s", JA4T: "ja4t", JA4TS: "ja4ts", JA4L: "ja4l", JA4LS: "ja4ls", JA4H: []string{"ja4h"},
+		JA4X: []string{"ja4x"}, JA4SSH: []string{"ja4ssh"}, JA4D: []string{"ja4d"}, JA4D6: []string{"ja4d6"},
+		TLSServerName: "example.com", ALPN: "h2", TLSVersion: "1.3", App: "curl", KnownBad: true, NewFingerprint: true, MSS: 1460,
+		Tunnel: "possible GRE", SSHSession: "Unknown", HandshakeRTT: 0.001, Anomalies: []string{"one", "two"},
+	}); !reflect.DeepEqual(e.Identity, want) {
+		t.Errorf("who is talking: %+v, want %+v", e.Identity, want)
 	}
 }
 
@@ -146,6 +170,9 @@ func TestStrictFields(t *testing.T) {
 		"start_time":    {1700000000, "datetime_type"},
 		"tcp_flags":     {65536, "int_type"},
 		"initiator":     {"src", "bool_type"},
+		"ja4ssh":        {"c36s36_c51s80_c69s0", "list_type"},
+		"anomalies":     {[]any{"one", 2}, "list_type"},
+		"known_bad":     {1, "bool_type"},
 	} {
 		var object map[string]any
 		if err := json.Unmarshal(event(1), &object); err != nil {

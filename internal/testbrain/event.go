@@ -39,6 +39,26 @@ type Event struct {
 	ReversePacketCount *int64
 	ReverseByteCount   *int64
 	ReverseTCPFlags    *uint16
+
+	Identity
+}
+
+// Identity is what an event says of who is talking: nothing of a field that was left out.
+type Identity struct {
+	JA4, JA4S, JA4T, JA4TS, JA4L, JA4LS string
+	JA4H, JA4X, JA4SSH, JA4D, JA4D6     []string
+
+	TLSServerName  string
+	ALPN           string
+	TLSVersion     string
+	App            string
+	KnownBad       bool
+	NewFingerprint bool
+	MSS            uint16
+	Tunnel         string
+	SSHSession     string
+	HandshakeRTT   float64 // seconds
+	Anomalies      []string
 }
 
 // fault is one entry of the "detail" that the Brain's framework answers with: what is wrong, and where.
@@ -88,6 +108,29 @@ var fields = []field{
 	{"reverse_packet_count", "int", false, func(e *Event) any { return &e.ReversePacketCount }},
 	{"reverse_byte_count", "int", false, func(e *Event) any { return &e.ReverseByteCount }},
 	{"reverse_tcp_flags", "int", false, func(e *Event) any { return &e.ReverseTCPFlags }},
+
+	{"ja4", "string", false, func(e *Event) any { return &e.JA4 }},
+	{"ja4s", "string", false, func(e *Event) any { return &e.JA4S }},
+	{"ja4h", "list", false, func(e *Event) any { return &e.JA4H }},
+	{"ja4x", "list", false, func(e *Event) any { return &e.JA4X }},
+	{"ja4t", "string", false, func(e *Event) any { return &e.JA4T }},
+	{"ja4ts", "string", false, func(e *Event) any { return &e.JA4TS }},
+	{"ja4l", "string", false, func(e *Event) any { return &e.JA4L }},
+	{"ja4ls", "string", false, func(e *Event) any { return &e.JA4LS }},
+	{"ja4ssh", "list", false, func(e *Event) any { return &e.JA4SSH }},
+	{"ja4d", "list", false, func(e *Event) any { return &e.JA4D }},
+	{"ja4d6", "list", false, func(e *Event) any { return &e.JA4D6 }},
+	{"tls_server_name", "string", false, func(e *Event) any { return &e.TLSServerName }},
+	{"alpn", "string", false, func(e *Event) any { return &e.ALPN }},
+	{"tls_version", "string", false, func(e *Event) any { return &e.TLSVersion }},
+	{"app", "string", false, func(e *Event) any { return &e.App }},
+	{"known_bad", "bool", false, func(e *Event) any { return &e.KnownBad }},
+	{"new_fingerprint", "bool", false, func(e *Event) any { return &e.NewFingerprint }},
+	{"mss", "int", false, func(e *Event) any { return &e.MSS }},
+	{"tunnel", "string", false, func(e *Event) any { return &e.Tunnel }},
+	{"ssh_session", "string", false, func(e *Event) any { return &e.SSHSession }},
+	{"handshake_rtt", "float", false, func(e *Event) any { return &e.HandshakeRTT }},
+	{"anomalies", "list", false, func(e *Event) any { return &e.Anomalies }},
 }
 
 var fieldIndex = func() map[string]int {
@@ -253,11 +296,31 @@ func read(value []byte, to any) bool {
 	case **uint16:
 		*to = new(uint16)
 		return read(value, *to)
-	case **bool:
-		*to = new(value[0] == 't')
+	case *bool:
+		*to = value[0] == 't'
 		return value[0] == 't' || value[0] == 'f'
+	case **bool:
+		*to = new(bool)
+		return read(value, *to)
+	case *[]string:
+		return readList(value, to)
 	default:
 		return false
 	}
 	return err == nil
+}
+
+// readList is read of an array of strings.
+func readList(value []byte, to *[]string) bool {
+	if value[0] != '[' {
+		return false
+	}
+	for child := range children(value) {
+		var text string
+		if !read(child, &text) {
+			return false
+		}
+		*to = append(*to, text)
+	}
+	return true
 }
