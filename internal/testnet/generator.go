@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"net/netip"
 	"runtime"
 	"testing"
@@ -58,17 +57,14 @@ type Flows struct {
 // Generator sends an exact number of frames of known flows into one end of a veth pair, to arrive at the other:
 // millions a second, as XDP frames, made by the kernel (BPF_PROG_RUN in "live frame" mode, Linux 5.18).
 type Generator struct {
-	flows    Flows
-	link     *Link
-	template []byte
-	objects  generatorObjects
-	sent     uint64
+	flows Flows
+	source
+	objects generatorObjects
 }
 
 type generatorObjects struct {
-	Generate *ebpf.Program  `ebpf:"generate"`
-	Sent     *ebpf.Variable `ebpf:"sent"`
-	Limit    *ebpf.Variable `ebpf:"limit"`
+	Generate *ebpf.Program `ebpf:"generate"`
+	sourceVariables
 }
 
 // NewGenerator makes a generator of frames that leave by link, one end of a veth pair. It switches GRO of the other end
@@ -77,7 +73,7 @@ type generatorObjects struct {
 func NewGenerator(t testing.TB, link *Link, flows Flows) *Generator {
 	t.Helper()
 	NeedRoot(t)
-	g := &Generator{flows: flows.withDefaults(), link: link}
+	g := &Generator{flows: flows.withDefaults(), source: source{link: link, cpu: flows.CPU}}
 	g.template = g.flows.template()
 	if n := uint64(flows.Number); n == 0 || n&(n-1) != 0 || n > 1<<30 {
 		t.Fatalf("make generator: number of flows %d is not a power of two", n)
@@ -90,6 +86,7 @@ func NewGenerator(t testing.TB, link *Link, flows Flows) *Generator {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { g.objects.Generate.Close() })
+	g.program, g.variables = g.objects.Generate, g.objects.sourceVariables
 	link.peer.SetOffloads(t, GRO, true)
 	return g
 }
@@ -147,55 +144,7 @@ func (g *Generator) load() error {
 // way, or if other packets left by the link meanwhile. A Generator sends for one caller at a time.
 func (g *Generator) Send(t testing.TB, frames uint64) {
 	t.Helper()
-	before := g.link.Counters(t)
-	err := g.link.Namespace.Do(func() error {
-		return alone(g.flows.CPU, func() error { return g.send(frames) })
-	})
-	if err != nil {
-		t.Fatalf("send %d frames out of %s: %v", frames, g.link.Name, err)
-	}
-	size := uint64(len(g.template))
-	want := Counters{TxPackets: frames, TxBytes: frames * size}
-	for deadline := time.Now().Add(stallTime); ; time.Sleep(time.Millisecond) {
-		now := g.link.Counters(t)
-		got := Counters{
-			TxPackets: now.TxPackets - before.TxPackets,
-			TxBytes:   now.TxBytes - before.TxBytes,
-			TxDropped: now.TxDropped - before.TxDropped,
-		}
-		if got == want {
-			return
-		}
-		if got.TxPackets+got.TxDropped >= frames || time.Now().After(deadline) {
-			t.Fatalf("send %d frames of %d bytes out of %s: arrived %+v", frames, size, g.link.Name, got)
-		}
-	}
-}
-
-func (g *Generator) send(frames uint64) error {
-	limit := g.sent + frames
-	if err := g.objects.Limit.Set(limit); err != nil {
-		return fmt.Errorf("set limit: %w", err)
-	}
-	for g.sent < limit { // once, but for signals that are not held off
-		_, err := g.objects.Generate.Run(&ebpf.RunOptions{
-			Data:      g.template,
-			Repeat:    uint32(min(limit-g.sent, math.MaxUint32)),
-			Flags:     liveFrames,
-			BatchSize: batch,
-		})
-		if err != nil {
-			return err
-		}
-		before := g.sent
-		if err := g.objects.Sent.Get(&g.sent); err != nil {
-			return fmt.Errorf("read what was sent: %w", err)
-		}
-		if g.sent == before {
-			return errors.New("the kernel sends none")
-		}
-	}
-	return nil
+	g.deliver(t, frames, frames*uint64(len(g.template)))
 }
 
 // Sent returns the number of frames sent so far, and their bytes.
