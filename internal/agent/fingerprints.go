@@ -50,12 +50,15 @@ func replayLearn(s config.Settings) time.Duration {
 }
 
 func identifyConfig(s config.Settings, k *known.Known) identify.Config {
-	const (
-		share = 4                // of the flows in the kernel's map: most are never sampled, or soon over
-		slack = 30 * time.Second // a walk of the largest map, and a slow Brain
-	)
+	const slack = 30 * time.Second // a walk of the largest map, and a slow Brain
 	return identify.Config{
-		Methods: s.Fingerprints, Connections: int(s.MaxFlows / share), Known: k,
+		Methods: s.Fingerprints, Connections: connectionsKnown(s), Known: k,
 		TCPIdle: s.ActiveTimeout + s.TCPIdleTimeout + slack, OtherIdle: s.ActiveTimeout + s.UDPIdleTimeout + slack,
 	}
+}
+
+// connectionsKnown returns of how many connections fingerprints are known at a time.
+func connectionsKnown(s config.Settings) int {
+	const share = 4 // of the flows in the kernel's map: most are never sampled, or soon over
+	return int(s.MaxFlows / share)
 }
