@@ -15,7 +15,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 # Every target but build and run may install Debian packages.
 GENERATE_PACKAGES := clang-19 llvm-19 libbpf-dev linux-libc-dev
-TEST_PACKAGES     := gcc libc6-dev bpftool iproute2 tcpdump tshark
+TEST_PACKAGES     := gcc libc6-dev bpftool iproute2 tcpdump tshark curl openssl openssh-client openssh-server
 BENCH_PACKAGES    := softflowd
 KERNEL_PACKAGES   := qemu-system-x86 busybox-static cpio xz-utils
 
@@ -41,7 +41,7 @@ test: test-packages ## run all tests (root)
 
 .PHONY: soak
 soak: test-packages ## kill, restart, starve and flood the agent under load, for half an hour (root)
-	WEIR_SOAK=1 CI=true $(GO) test -count 1 -timeout 60m -v -run '^(TestKill|TestRestarts|TestOutage|TestFlood)$$' ./internal/e2e
+	WEIR_SOAK=1 CI=true $(GO) test -count 1 -timeout 60m -v -run '^(TestKill|TestRestarts|TestOutage|TestFlood|TestHandshakes)$$' ./internal/e2e
 
 .PHONY: test-kernels
 test-kernels: kernel-packages test-packages ## run the kernel side's tests on this kernel, and with those of tunnels on Debian's 6.1 and 6.12, emulated (root)

@@ -175,9 +175,12 @@ func (p *course) pingPong(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// sendAt sends so many packets a second until enough says that it is time. If the machine is too busy, there are fewer: no more
-// than those of a second come at once.
-func sendAt(t testing.TB, g *testnet.Generator, rate uint64, enough func() bool) {
+// sender sends packets, or what it makes of them.
+type sender interface{ Send(t testing.TB, n uint64) }
+
+// sendAt sends so many a second until enough says that it is time. If the machine is too busy, there are fewer: no more than
+// those of a second come at once.
+func sendAt(t testing.TB, g sender, rate uint64, enough func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
