@@ -71,7 +71,7 @@ func Start(s config.Settings, build Build, stdout io.Writer, log *zap.Logger) (_
 	if err != nil {
 		return nil, err
 	}
-	limitMemory(s)
+	tightenMemory()
 	a := &Agent{log: log, stopTimeout: s.StopTimeout, pinned: s.PinDir != "", sealed: newSealed()}
 	defer func() {
 		if err != nil {

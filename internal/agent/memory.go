@@ -1,27 +1,16 @@
 package agent
 
-import (
-	"math"
-	"runtime/debug"
+import "runtime/debug"
 
-	"weir/internal/config"
-)
+// spareMemory is how much more than what is in use Go's memory may be before its collector looks for what is free, in percent of
+// it. Most of what is in use are batches, in which the collector has nothing to look for.
+const spareMemory = 20
 
-const (
-	leastMemory      = 64 << 20 // bytes, what Go may have at least
-	connectionMemory = 2 << 10  // bytes, of a connection with its fingerprints
-)
-
-// limitMemory has Go's collector keep to half more than a full queue and as many connections as are known at a time take, which is
-// nearly all that is ever in use. Left alone it lets memory grow to twice that before it looks for what is free, and with less it
-// does little else. A limit from outside, GOMEMLIMIT, stays.
-func limitMemory(s config.Settings) {
-	if debug.SetMemoryLimit(-1) != math.MaxInt64 {
-		return
+// tightenMemory has Go take less memory than it does by itself, at the price of a little of the processor. What GOGC says from
+// outside stays.
+func tightenMemory() {
+	const byItself = 100
+	if before := debug.SetGCPercent(spareMemory); before != byItself {
+		debug.SetGCPercent(before)
 	}
-	used := int64(s.QueueMaxBytes)
-	if len(s.Fingerprints) > 0 {
-		used += int64(connectionsKnown(s)) * connectionMemory
-	}
-	debug.SetMemoryLimit(max(used+used/2, leastMemory))
 }

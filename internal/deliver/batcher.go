@@ -92,11 +92,11 @@ func (b *batcher) seal() {
 // takeLines empties lines, and returns what was in it, in not much more memory than that needs.
 func (b *batcher) takeLines() []byte {
 	lines := b.lines
-	if len(lines) < cap(lines)*7/8 {
+	if len(lines) < cap(lines)*15/16 {
 		b.lines = lines[:0]
 		return bytes.Clone(lines)
 	}
-	b.lines = make([]byte, 0, cap(lines))
+	b.lines = make([]byte, 0, len(lines)*65/64) // the next batch is about as long
 	return lines
 }
 
