@@ -54,6 +54,7 @@ enum flow_state {
 	STATE_SAMPLED_1 = 1 << 8,
 	STATE_SSH = 1 << 9, /* lengths of its packets are gathered */
 	STATE_SAMPLED = STATE_SAMPLED_0 | STATE_SAMPLED_1 | STATE_SSH,
+	STATE_HELD = 1 << 10, /* a CPU hands it over or takes it away; never in a record */
 };
 
 /*

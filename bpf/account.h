@@ -73,7 +73,8 @@ static __always_inline void fill(struct flow_slot *slot, const struct packet *p,
 	}
 	e->tcp_flags = 0;
 	/* A flood of FIN or RST must cost nothing extra: its entries are born closed and leave by sweep, without an event. */
-	e->state = opened_by(p) | closing | (closing ? STATE_CLOSED : 0);
+	__sync_fetch_and_and(&e->state, STATE_HELD);
+	__sync_fetch_and_or(&e->state, opened_by(p) | closing | (closing ? STATE_CLOSED : 0));
 }
 
 /* Makes the entry of a connection that is not in a bucket which was seen so: the index of its slot, or BUSY. */

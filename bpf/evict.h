@@ -13,7 +13,7 @@
 #include "table.h"
 
 /*
- * How readily the entry in a slot is given up, 0 if none counts there: the longer it was quiet; and before all others, one of
+ * How readily the entry in a slot is given up, 0 if none counts there or it is held: the longer it was quiet; and before all others, one of
  * a single packet, which scans and floods are made of. A flow that has closed is like any other: a flood of pairs of SYN and
  * RST would push out connections that go on, if those were given up first. It is a function of its own for the verifier, which
  * would follow every way through it 16 times.
@@ -24,7 +24,7 @@ __noinline __u64 readiness(__u32 index, __u32 tick)
 	const struct flow_entry *e;
 	__u32 ticks = ~0U;
 
-	if (!slot || !is_live(slot, 0))
+	if (!slot || !is_live(slot, 0) || slot->entry.state & STATE_HELD)
 		return 0;
 	e = &slot->entry;
 	if (e->half[0].owner)
@@ -59,16 +59,18 @@ static __always_inline void book_eviction(struct ledger_page *page, __u64 count,
 	page->evicted.bytes += bytes_in(count, carried);
 }
 
-/* Takes the entry away, into the books. 0 if another CPU was quicker. */
+/* Takes the entry away, into the books. 0 if it is another CPU's. */
 static __always_inline int oust(struct ledger_page *page, struct flow_entry *e)
 {
-	__u64 count = __sync_lock_test_and_set(&e->count[0], 0);
+	__u64 count;
 
-	if (!(count & LIVE))
+	if (!hold(e))
 		return 0;
+	count = __sync_lock_test_and_set(&e->count[0], 0);
 	book_eviction(page, count, __sync_lock_test_and_set(&e->half[0].carried, 0));
 	count = __sync_lock_test_and_set(&e->count[1], 0);
 	book_eviction(page, count, __sync_lock_test_and_set(&e->half[1].carried, 0));
+	let_go(e);
 	page->evictions++;
 	return 1;
 }

@@ -34,10 +34,10 @@ static __always_inline __u64 last_seen(const struct flow_entry *e, int end, __u6
 }
 
 /*
- * Takes what a direction's packets add to, and says whether it was LIVE. An entry that stays remains so, and does not become
- * so. first_ns goes before it: the packet that finds nothing counted begins the next period, and its time must stay.
+ * Takes what a direction's packets add to; an entry that stays remains LIVE. first_ns goes before it: the packet that finds
+ * nothing counted begins the next period, and its time must stay.
  */
-static __always_inline int take_count(struct flow_entry *to, struct flow_entry *from, int end, enum handover why)
+static __always_inline void take_count(struct flow_entry *to, struct flow_entry *from, int end, enum handover why)
 {
 	__u64 count;
 
@@ -47,8 +47,7 @@ static __always_inline int take_count(struct flow_entry *to, struct flow_entry *
 		count = __sync_fetch_and_and(&from->count[end], LIVE);
 	else
 		count = __sync_lock_test_and_set(&from->count[end], 0);
-	to->count[end] = count & LIVE ? count & ~LIVE : 0;
-	return (count & LIVE) != 0;
+	to->count[end] = count & ~LIVE;
 }
 
 /* What was carried goes after it: a packet that carries more looks whether the entry is LIVE when it is done. */
@@ -73,24 +72,22 @@ static __always_inline void add_exported(__u64 packets, __u64 bytes)
 	__sync_fetch_and_add(&page->exported.bytes, bytes);
 }
 
-/* Fills in a record. 0 if another CPU is making the entry or taking it away. */
-static __always_inline int take_entry(struct record *r, struct flow_slot *slot, enum handover why)
+/* Fills in the record of an entry that is held. */
+static __always_inline void take_entry(struct record *r, struct flow_slot *slot, enum handover why)
 {
 	__u64 now = precise_ns();
 
-	if (!take_count(&r->entry, &slot->entry, 0, why))
-		return 0;
+	take_count(&r->entry, &slot->entry, 0, why);
 	take_count(&r->entry, &slot->entry, 1, why);
 	r->key = slot->key;
 	take_rest(&r->entry, &slot->entry, 0, now);
 	take_rest(&r->entry, &slot->entry, 1, now);
 	r->entry.tcp_flags = __sync_lock_test_and_set(&slot->entry.tcp_flags, 0);
-	r->entry.state = slot->entry.state;
+	r->entry.state = slot->entry.state & ~STATE_HELD;
 	if (why == HANDOVER_ACTIVE)
 		__sync_fetch_and_or(&slot->entry.state, STATE_PARTED);
 	r->handover = why;
 	r->pad = 0;
-	return 1;
 }
 
 /* Makes room for a record. */
@@ -109,34 +106,38 @@ static __always_inline void forget(const struct flow_key *key)
 		bpf_map_delete_elem(&ssh, key);
 }
 
-/* Hands over what is in a slot, and frees it unless the entry goes on. 0 when the ring is full: the entry is untouched. */
-static __always_inline int hand_over(struct flow_slot *slot, __u32 index, enum handover why)
+/* Removes the entry that is handed over from the books of what is in the map, and frees its slot. */
+static __always_inline void remove(struct ledger_page *page, const struct flow_key *key, __u32 index)
+{
+	if (config.samples)
+		forget(key);
+	release(index);
+	if (page)
+		__sync_fetch_and_add(&page->deletes, 1);
+}
+
+/* Hands over an entry that is held. 0 when the ring is full: it is untouched. */
+static __always_inline int hand_over_held(struct flow_slot *slot, __u32 index, enum handover why)
 {
 	struct handshake *handshake = config.samples & WANT_HANDSHAKE ? handshake_of(&slot->key) : 0;
 	struct record *r = reserve(handshake);
 	struct ledger_page *page = ledger_page();
-	__u64 packets = 0, bytes = 0;
+	__u64 packets, bytes;
 
 	if (!r) {
 		if (page)
 			__sync_fetch_and_add(&page->records_full, 1);
 		return 0;
 	}
-	if (take_entry(r, slot, why)) {
-		packets = packets_of(&r->entry, 0) + packets_of(&r->entry, 1);
-		bytes = bytes_of(&r->entry, 0) + bytes_of(&r->entry, 1);
-		if (handshake) {
-			((struct opened_record *)r)->handshake = *handshake;
-			bpf_map_delete_elem(&handshakes, &slot->key); /* it is told once */
-		}
-		if (why != HANDOVER_ACTIVE) {
-			if (config.samples)
-				forget(&slot->key);
-			release(index);
-			if (page)
-				__sync_fetch_and_add(&page->deletes, 1);
-		}
+	take_entry(r, slot, why);
+	packets = packets_of(&r->entry, 0) + packets_of(&r->entry, 1);
+	bytes = bytes_of(&r->entry, 0) + bytes_of(&r->entry, 1);
+	if (handshake) {
+		((struct opened_record *)r)->handshake = *handshake;
+		bpf_map_delete_elem(&handshakes, &slot->key); /* it is told once */
 	}
+	if (why != HANDOVER_ACTIVE)
+		remove(page, &slot->key, index);
 	/* An entry whose last packets left with an active hand-over has nothing to say. */
 	if (!(packets | bytes)) {
 		bpf_ringbuf_discard(r, BPF_RB_NO_WAKEUP);
@@ -145,6 +146,18 @@ static __always_inline int hand_over(struct flow_slot *slot, __u32 index, enum h
 	add_exported(packets, bytes);
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 	return 1;
+}
+
+/* Hands over what is in a slot, and frees it unless the entry goes on. 0 when the ring is full: the entry is untouched. */
+static __always_inline int hand_over(struct flow_slot *slot, __u32 index, enum handover why)
+{
+	int done;
+
+	if (!hold(&slot->entry)) /* it is being evicted */
+		return 1;
+	done = hand_over_held(slot, index, why);
+	let_go(&slot->entry);
+	return done;
 }
 
 struct bpf_map;

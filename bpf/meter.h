@@ -10,6 +10,13 @@
 #include "abi.h"
 #include "ledger.h"
 
+/* Before an atomic operation comes what is written before it, and after it what is read after it, if its result is used. */
+#define ordered(operation)                          \
+	do {                                        \
+		typeof(operation) before = (operation); \
+		barrier_var(before);                \
+	} while (0)
+
 static __always_inline __u64 packets_in(__u64 count, __u32 carried)
 {
 	return ((__u64)(carried & CARRIED_PACKETS) << PACKETS_CARRY_SHIFT) + ((count & ~LIVE) >> COUNT_SHIFT);

@@ -15,9 +15,11 @@
  * the word that it looked at. Has another CPU made or deleted an entry there, it looks again. It then writes key and entry,
  * and exchanges the counters for LIVE, that of end 0 last.
  *
- * To take an entry away, a CPU exchanges the counter of end 0 for 0. If it was LIVE, the slot is now this CPU's, and what it
- * exchanged is what was counted; it does the same to end 1. If not, another CPU was quicker. It then frees the slot by an
- * atomic AND of the tag, or gives it to another connection, by an atomic XOR.
+ * To hand an entry over or to take it away, a CPU holds it: it sets STATE_HELD by an atomic OR, and leaves the slot alone if
+ * that was set, or if what it then finds is not LIVE. Nobody else can take the entry away before it lets go, so that what it
+ * reads is of one connection. Who makes an entry leaves that bit as it is, for its holder may have come to an empty slot. To
+ * take the entry away, a CPU exchanges both counters for 0: what it exchanged is what was counted. It then frees the slot by an
+ * atomic AND of the tag.
  *
  * To count, a CPU adds to a counter. If that was LIVE before, the packet is in the entry, and whoever takes it away has it. If
  * not, the packet is not counted there; what it added is junk, which ends with the exchange that makes the next entry. So every
@@ -29,8 +31,7 @@
  * Two things can go wrong for a packet and not for the sums. A slot can get another connection between the comparison of its
  * key and the add: the packet is counted in that. And two CPUs can make the same connection at a time, if they choose separate
  * words, because entries beside it came or went between their looks: the second is then found by nobody once both are made,
- * and leaves when it is idle. A hand-over after which the entry stays does not take the slot: if that gets another connection
- * in this instant, what is handed over is told of the wrong one of the two.
+ * and leaves when it is idle.
  */
 #ifndef WEIR_TABLE_H
 #define WEIR_TABLE_H
@@ -231,6 +232,22 @@ static __always_inline void release(__u32 index)
 
 	if (bucket)
 		__sync_fetch_and_and(&bucket->words[index / WORD_SLOTS % BUCKET_WORDS], keep);
+}
+
+static __always_inline void let_go(struct flow_entry *e)
+{
+	ordered(__sync_fetch_and_and(&e->state, ~STATE_HELD));
+}
+
+/* Keeps other CPUs from taking the entry away. 0 if one does, or if no entry counts there. */
+static __always_inline int hold(struct flow_entry *e)
+{
+	if (__sync_fetch_and_or(&e->state, STATE_HELD) & STATE_HELD)
+		return 0;
+	if (*(volatile __u64 *)&e->count[0] & LIVE)
+		return 1;
+	let_go(e);
+	return 0;
 }
 
 /* Has an entry count that was written. */

@@ -111,6 +111,7 @@ const (
 	kernelFlowStateSTATE_SAMPLED_1 kernelFlowState = 256
 	kernelFlowStateSTATE_SSH       kernelFlowState = 512
 	kernelFlowStateSTATE_SAMPLED   kernelFlowState = 896
+	kernelFlowStateSTATE_HELD      kernelFlowState = 1024
 )
 
 type kernelHandover uint32
