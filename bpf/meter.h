@@ -59,7 +59,7 @@ static __always_inline void carry(struct ledger_page *page, __u64 *count, struct
 		carried += 1;
 	if (full & BYTES_CARRY)
 		carried += 1 << CARRIED_SHIFT;
-	__sync_fetch_and_add(&half->carried, carried);
+	ordered(__sync_fetch_and_add(&half->carried, carried));
 	if (*(volatile __u64 *)count & LIVE)
 		return;
 	carried = __sync_lock_test_and_set(&half->carried, 0);

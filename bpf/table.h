@@ -130,6 +130,15 @@ static __always_inline int is_live(const struct flow_slot *slot, __u32 end)
 	return (*(const volatile __u64 *)&slot->entry.count[end & 1] & LIVE) != 0;
 }
 
+/* The same, before the key is read: one that is older than that would have its connection made again. */
+static __always_inline int was_live(struct flow_slot *slot, __u32 end)
+{
+	__u64 none = 0;
+
+	barrier_var(none); /* or clang makes it an OR, which takes x86 a loop */
+	return (__sync_fetch_and_add(&slot->entry.count[end & 1], none) & LIVE) != 0;
+}
+
 static __always_inline struct flow_slot *slot_at(__u32 index)
 {
 	return bpf_map_lookup_elem(&flows, &index);
@@ -169,7 +178,7 @@ __noinline long probe(const struct flow_key *key, __u32 end, __u32 first, __u64 
 		__u32 index = first + lowest(found);
 		struct flow_slot *slot = slot_at(index);
 
-		if (!slot || !is_live(slot, end))
+		if (!slot || !was_live(slot, end))
 			result = BUSY;
 		else if (same(&slot->key, key))
 			return index;
@@ -231,7 +240,7 @@ static __always_inline void release(__u32 index)
 	__u64 keep = ~(0xffULL << 8 * (index % WORD_SLOTS));
 
 	if (bucket)
-		__sync_fetch_and_and(&bucket->words[index / WORD_SLOTS % BUCKET_WORDS], keep);
+		ordered(__sync_fetch_and_and(&bucket->words[index / WORD_SLOTS % BUCKET_WORDS], keep));
 }
 
 static __always_inline void let_go(struct flow_entry *e)
