@@ -77,7 +77,7 @@ static __always_inline void fill(struct flow_slot *slot, const struct packet *p,
 	__sync_fetch_and_or(&e->state, opened_by(p) | closing | (closing ? STATE_CLOSED : 0));
 }
 
-/* Makes the entry of a connection that is not in a bucket which was seen so: the index of its slot, or BUSY. */
+/* Makes an entry in a bucket that was seen to have room, and not to have the connection: the index of its slot, or BUSY. */
 static __always_inline long create(const struct packet *p, __u32 number, const struct bucket *seen, __u64 tag, __u32 owner,
 				   __u32 tick)
 {
@@ -88,7 +88,7 @@ static __always_inline long create(const struct packet *p, __u32 number, const s
 
 	if (!bucket || !page)
 		return BUSY;
-	index = free_slots(seen) ? claim(number, bucket, seen, tag) : evict(page, number, bucket, tag, tick);
+	index = claim(number, bucket, seen, tag);
 	slot = slot_at(index);
 	if (!slot)
 		return BUSY;
@@ -98,7 +98,10 @@ static __always_inline long create(const struct packet *p, __u32 number, const s
 	return index;
 }
 
-/* Looks for a connection in both of its buckets, and makes its entry if it is in none: the index of its slot, or BUSY. */
+/*
+ * Looks for a connection in both of its buckets, and makes its entry if it is in none: the index of its slot, or BUSY. In what
+ * room it has made it looks again, for another CPU may have seen the same.
+ */
 __noinline long look(const struct packet *p, __u64 hash, __u32 owner, __u32 tick)
 {
 	__u32 first = first_bucket(hash), second = second_bucket(hash);
@@ -116,6 +119,10 @@ __noinline long look(const struct packet *p, __u64 hash, __u32 owner, __u32 tick
 	other_index = probe_bucket(&p->key, p->from, second, &seen_other, tag_of(hash));
 	if (other_index != ABSENT || index != ABSENT)
 		return other_index == ABSENT ? index : other_index;
+	if (!free_slots(&seen) && !free_slots(&seen_other)) {
+		make_room(hash, tick);
+		return BUSY;
+	}
 	if (free_slots(&seen) < CROWDED && free_slots(&seen_other) > free_slots(&seen)) {
 		first = second;
 		seen = seen_other;

@@ -12,6 +12,11 @@
 #include "ledger.h"
 #include "table.h"
 
+#define LONE (1ULL << 33) /* more than all ticks */
+#define PLACE_BITS 4
+
+_Static_assert(BUCKET_SLOTS == 1 << PLACE_BITS, "PLACE_BITS");
+
 /*
  * How readily the entry in a slot is given up, 0 if none counts there or it is held: the longer it was quiet; and before all others, one of
  * a single packet, which scans and floods are made of. A flow that has closed is like any other: a flood of pairs of SYN and
@@ -31,26 +36,25 @@ __noinline __u64 readiness(__u32 index, __u32 tick)
 		ticks = quiet(tick, &e->half[0]);
 	if (e->half[1].owner && quiet(tick, &e->half[1]) < ticks)
 		ticks = quiet(tick, &e->half[1]);
-	return 1ULL + ticks + ((__u64)single(e) << 32);
+	return 1ULL + ticks + (single(e) ? LONE : 0);
 }
 
-/* The slot of a bucket whose entry is given up first, or BUSY if none counts. */
-static __always_inline long victim(__u32 number, __u32 tick)
+/*
+ * The entry of a bucket that is given up first: how readily, above the number of its slot, counted from the place `from`. 0:
+ * none counts there.
+ */
+__noinline __u64 victim(__u32 number, __u32 from, __u32 tick)
 {
 	__u64 best = 0;
-	long found = BUSY;
 	__u32 i;
 
 	for (i = 0; i < BUCKET_SLOTS; i++) {
-		__u32 index = number * BUCKET_SLOTS + i;
-		__u64 ready = readiness(index, tick);
+		__u64 ready = readiness(number * BUCKET_SLOTS + (from + i) % BUCKET_SLOTS, tick) << PLACE_BITS;
 
-		if (ready > best) {
-			best = ready;
-			found = index;
-		}
+		if (ready > best)
+			best = ready | i;
 	}
-	return found;
+	return best;
 }
 
 static __always_inline void book_eviction(struct ledger_page *page, __u64 count, __u32 carried)
@@ -75,19 +79,28 @@ static __always_inline int oust(struct ledger_page *page, struct flow_entry *e)
 	return 1;
 }
 
-/* Makes room in a full bucket for a connection with this tag: the index of its slot, or BUSY. */
-static __always_inline long evict(struct ledger_page *page, __u32 number, struct bucket *bucket, __u64 tag, __u32 tick)
+/*
+ * Makes room in one of a connection's buckets, both of which are full. In the second only if there is no lone packet in the
+ * first. Of the many that came in the same tick of a flood, another one goes each time: not always the newest.
+ */
+static __always_inline void make_room(__u64 hash, __u32 tick)
 {
-	__u32 index = victim(number, tick);
-	struct flow_slot *slot = slot_at(index);
-	__u64 *word = &bucket->words[index / WORD_SLOTS % BUCKET_WORDS];
-	__u32 shift = 8 * (index % WORD_SLOTS);
+	struct ledger_page *page = ledger_page();
+	__u32 number = first_bucket(hash), from = hash % BUCKET_SLOTS, index;
+	__u64 best = victim(number, from, tick), other;
+	struct flow_slot *slot;
 
-	if (!slot || !oust(page, &slot->entry)) /* of no index but a slot's there is one */
-		return BUSY;
-	/* The tag is that of the entry that was taken, which may not be the one that was chosen. */
-	__sync_fetch_and_xor(word, ((*(volatile __u64 *)word >> shift & 0xff) ^ tag) << shift);
-	return index;
+	if (best < LONE << PLACE_BITS) {
+		other = victim(second_bucket(hash), from, tick);
+		if (other > best) {
+			best = other;
+			number = second_bucket(hash);
+		}
+	}
+	index = number * BUCKET_SLOTS + (from + best) % BUCKET_SLOTS;
+	slot = slot_at(index);
+	if (best && page && slot && oust(page, &slot->entry))
+		release(index);
 }
 
 #endif

@@ -29,9 +29,10 @@
  * which takes longer than to make an entry or to take one away, unless the CPU that does so is interrupted.
  *
  * Two things can go wrong for a packet and not for the sums. A slot can get another connection between the comparison of its
- * key and the add: the packet is counted in that. And two CPUs can make the same connection at a time, if they choose separate
- * words, because entries beside it came or went between their looks: the second is then found by nobody once both are made,
- * and leaves when it is idle.
+ * key and the last of what the packet writes: it is counted in that, or its TCP flags, its time, its part in the opening or the
+ * close, or its place as the owner of a direction are noted there. And two CPUs can make the same connection at a time, if one
+ * chooses its first bucket and the other its second, because entries there came or went between their looks: one of the two is
+ * then found by nobody once both are made, and leaves when it is idle.
  */
 #ifndef WEIR_TABLE_H
 #define WEIR_TABLE_H
@@ -219,20 +220,7 @@ static __always_inline long index_of(const struct flow_key *key)
 	return probe_bucket(key, 0, second, &seen, tag_of(hash));
 }
 
-/* Takes a free slot of a bucket that was seen to have one. */
-static __always_inline long claim(__u32 number, struct bucket *bucket, const struct bucket *seen, __u64 tag)
-{
-	__u32 word = zeros(seen->words[0]) ? 0 : 1;
-	__u64 old = word ? seen->words[1] : seen->words[0];
-	__u32 place = lowest(zeros(old));
-	__u64 *at = word ? &bucket->words[1] : &bucket->words[0];
-
-	if (__sync_val_compare_and_swap(at, old, old | tag << 8 * place) != old)
-		return BUSY;
-	return number * BUCKET_SLOTS + word * WORD_SLOTS + place;
-}
-
-/* Frees the slot of an entry that was taken away. */
+/* Frees a slot in which no entry counts. */
 static __always_inline void release(__u32 index)
 {
 	__u32 number = index / BUCKET_SLOTS;
@@ -241,6 +229,27 @@ static __always_inline void release(__u32 index)
 
 	if (bucket)
 		ordered(__sync_fetch_and_and(&bucket->words[index / WORD_SLOTS % BUCKET_WORDS], keep));
+}
+
+/*
+ * Takes a free slot of a bucket that was seen to have one. If the other word has changed, another CPU may have made an entry
+ * of the same connection there: whoever was later of two that do finds the other one's tag.
+ */
+static __always_inline long claim(__u32 number, struct bucket *bucket, const struct bucket *seen, __u64 tag)
+{
+	__u32 word = zeros(seen->words[0]) ? 0 : 1;
+	__u64 old = word ? seen->words[1] : seen->words[0];
+	__u32 place = lowest(zeros(old));
+	__u64 *at = word ? &bucket->words[1] : &bucket->words[0];
+	volatile __u64 *other = word ? &bucket->words[0] : &bucket->words[1];
+	__u32 index = number * BUCKET_SLOTS + word * WORD_SLOTS + place;
+
+	if (__sync_val_compare_and_swap(at, old, old | tag << 8 * place) != old)
+		return BUSY;
+	if (*other == (word ? seen->words[0] : seen->words[1]))
+		return index;
+	release(index);
+	return BUSY;
 }
 
 static __always_inline void let_go(struct flow_entry *e)
