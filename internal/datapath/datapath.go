@@ -29,7 +29,7 @@ const (
 
 // Config sizes the kernel side.
 type Config struct {
-	// MaxFlows is the number of connections that the map holds for certain, before one makes room for another.
+	// MaxFlows is the number of connections that the map is made for: hardly one makes room for another before.
 	MaxFlows uint32
 	// Sampling has one in so many packets counted, at random; 1 is all of them.
 	Sampling uint32
@@ -155,6 +155,9 @@ func configure(spec *ebpf.CollectionSpec, cfg Config, at place) error {
 	if !haveXDPFragments() {
 		delete(spec.Programs, kernelProgXdpIngress)
 	}
+	if err := checkSize(cfg.MaxFlows); err != nil {
+		return err
+	}
 	buckets := bucketsFor(cfg.MaxFlows)
 	sizeTable(spec, buckets)
 	spec.Maps[kernelMapRecords].MaxEntries = recordsRingBytes
@@ -238,7 +241,7 @@ func (d *Datapath) Close() error {
 // Resumed says whether the maps are those that another process left: the counters go on.
 func (d *Datapath) Resumed() bool { return d.resumed }
 
-// Capacity returns how many connections the map holds for certain.
+// Capacity returns how many connections the map is made for.
 func (d *Datapath) Capacity() uint32 { return d.cfg.MaxFlows }
 
 // ObjectHash identifies the kernel object: the SHA-256 of its bytes, in hex.

@@ -108,7 +108,7 @@ type former struct {
 }
 
 func inherit(ctx context.Context, dir string, tick *ebpf.Program, fn func(*flow.Record)) error {
-	found, err := openMaps(dir)
+	found, err := openMaps(dir, formerMaps)
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,9 @@ var pinnedMaps = []string{
 	kernelMapTunnels, kernelMapFreeZones, kernelMapDescription,
 }
 
+// formerMaps are those of them that what another generation left is read from.
+var formerMaps = []string{kernelMapFlows, kernelMapRecords, kernelMapDescription, kernelMapTunnels}
+
 // pinName is what a map is called in the folder.
 func pinName(name string) string { return strings.TrimPrefix(name, ".rodata.") }
 
@@ -140,11 +143,11 @@ func removeFlat(dir string) error {
 // close lets another process have the folder.
 func (p *pins) close() error { return p.lock.Close() }
 
-// generationOf names the maps of an object as configured: of the same name are only those with the same types and sizes, and
-// with the same rate of sampling, which the counters in them do not tell.
+// generationOf names the maps of an object as configured: of the same name are only those with the same types and sizes, with
+// the same protocol of the table, and with the same rate of sampling, which the counters in them do not tell.
 func generationOf(spec *ebpf.CollectionSpec, sampling uint32) string {
 	hash := sha256.New()
-	fmt.Fprintln(hash, "sampling", sampling)
+	fmt.Fprintln(hash, "sampling", sampling, "table", tableVersion)
 	for _, t := range []reflect.Type{
 		reflect.TypeFor[kernelOpenedRecord](), reflect.TypeFor[kernelClosing](), reflect.TypeFor[kernelLedgerPage](),
 		reflect.TypeFor[kernelTunnel](), reflect.TypeFor[kernelTunnelZone](), reflect.TypeFor[kernelBucket](),
@@ -164,17 +167,17 @@ func (p *pins) adopt(spec *ebpf.CollectionSpec, sampling uint32) (map[string]*eb
 	if _, err := os.Stat(p.generation); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	found, err := openMaps(p.generation)
+	found, err := openMaps(p.generation, pinnedMaps)
 	if err != nil {
 		return nil, fmt.Errorf("take over the pinned maps (weir unpin removes them): %w", err)
 	}
 	return found, nil
 }
 
-// openMaps opens the maps of a generation.
-func openMaps(generation string) (map[string]*ebpf.Map, error) {
+// openMaps opens these maps of a generation.
+func openMaps(generation string, names []string) (map[string]*ebpf.Map, error) {
 	found := map[string]*ebpf.Map{}
-	for _, name := range pinnedMaps {
+	for _, name := range names {
 		m, err := ebpf.LoadPinnedMap(filepath.Join(generation, pinName(name)), nil)
 		if err != nil {
 			closeMaps(found)
