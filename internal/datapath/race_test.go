@@ -12,17 +12,9 @@ import (
 	"weir/internal/testnet"
 )
 
-// hammer sends frames of a few flows into XDP on a veth pair per CPU, while sweeps hand their entries over as fast as they
-// can.
-func hammer(t *testing.T, k kernel, limits flow.Limits) (sent flow.Counter) {
+// sweepWhile hands entries over, as fast as it can, until send returns.
+func sweepWhile(t *testing.T, k kernel, limits flow.Limits, send func()) {
 	t.Helper()
-	var generators []*testnet.Generator
-	for cpu := range min(2, runtime.NumCPU()) {
-		out, in := veth(t)
-		k.attach(t, in, IngressXDP)
-		src := netip.AddrFrom4([4]byte{10, 0, byte(cpu), 1})
-		generators = append(generators, testnet.NewGenerator(t, out, testnet.Flows{Number: 16, Src: src, CPU: cpu}))
-	}
 	var done atomic.Bool
 	swept := make(chan error, 1)
 	go func() {
@@ -38,15 +30,31 @@ func hammer(t *testing.T, k kernel, limits flow.Limits) (sent flow.Counter) {
 			}
 		}
 	}()
-	var sending sync.WaitGroup
-	for _, g := range generators {
-		sending.Go(func() { g.Send(t, 3_000_000) })
-	}
-	sending.Wait()
+	send()
 	done.Store(true)
 	if err := <-swept; err != nil {
 		t.Fatal(err)
 	}
+}
+
+// hammer sends frames of a few flows into XDP on a veth pair per CPU, while sweeps hand their entries over as fast as they
+// can.
+func hammer(t *testing.T, k kernel, limits flow.Limits) (sent flow.Counter) {
+	t.Helper()
+	var generators []*testnet.Generator
+	for cpu := range min(2, runtime.NumCPU()) {
+		out, in := veth(t)
+		k.attach(t, in, IngressXDP)
+		src := netip.AddrFrom4([4]byte{10, 0, byte(cpu), 1})
+		generators = append(generators, testnet.NewGenerator(t, out, testnet.Flows{Number: 16, Src: src, CPU: cpu}))
+	}
+	sweepWhile(t, k, limits, func() {
+		var sending sync.WaitGroup
+		for _, g := range generators {
+			sending.Go(func() { g.Send(t, 3_000_000) })
+		}
+		sending.Wait()
+	})
 	for _, g := range generators {
 		packets, bytes := g.Sent()
 		sent.Packets += packets
