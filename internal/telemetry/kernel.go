@@ -48,7 +48,7 @@ func NewKernelCollector(kernel Kernel, audit func() flow.Audit) prometheus.Colle
 		residentBytes: prometheus.NewDesc("weir_resident_bytes",
 			"Layer 2 bytes counted in the flow map and not yet handed over, at the last sweep.", nil, nil),
 		capacity: prometheus.NewDesc("weir_map_capacity_flows",
-			"Connections that the flow map holds for certain; up to a quarter more fit before one is evicted.", nil, nil),
+			"Connections that the flow map is made for: with so many in it, hardly one was evicted; up to a quarter more fit.", nil, nil),
 		unaccountedPackets: prometheus.NewDesc("weir_unaccounted_packets",
 			"Counted packets that were neither handed over, nor in the map, nor evicted, at the last sweep. Must be 0.",
 			nil, nil),
