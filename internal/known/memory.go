@@ -91,8 +91,8 @@ func (m *Memory) Len() int {
 // Errors returns how many times the file was found damaged or could not be written.
 func (m *Memory) Errors() uint64 { return m.errors.Load() }
 
-// Load reads the file before anything is seen. One that is damaged is told and counted, and the memory begins anew; that it
-// cannot be read at all is an error.
+// Load reads the file before anything is seen. One that is damaged is told and counted, and the memory begins anew; one that
+// cannot be read at all, or is not a memory's, is an error.
 func (m *Memory) Load(now time.Time) error {
 	m.born = now
 	if m.path == "" {
@@ -109,7 +109,9 @@ func (m *Memory) Load(now time.Time) error {
 		return err
 	}
 	born, hashes, err := parseMemory(content)
-	if err != nil {
+	if errors.Is(err, errForeign) {
+		return fmt.Errorf("read %s: %w", m.path, err)
+	} else if err != nil {
 		m.errors.Add(1)
 		m.log.Error("the memory of fingerprints begins anew", zap.String("file", m.path), zap.Error(err))
 		return nil

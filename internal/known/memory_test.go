@@ -1,7 +1,7 @@
 package known
 
 import (
-	"bytes"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"os"
@@ -137,13 +137,11 @@ func TestSaveOnceAMinute(t *testing.T) {
 func TestDamagedMemoryBeginsAnew(t *testing.T) {
 	whole := formatMemory(start, []uint64{1, 2, 3, hashOf("ja4", "a")})
 	damaged := map[string][]byte{
-		"empty":     {},
-		"zeros":     make([]byte, len(whole)),
-		"too long":  formatMemory(start, make([]uint64, maxRemembered+1)),
-		"appended":  append(slices.Clone(whole), make([]byte, 8)...),
-		"something": bytes.Repeat([]byte("x"), 100),
+		"empty":    {},
+		"too long": formatMemory(start, make([]uint64, maxRemembered+1)),
+		"appended": append(slices.Clone(whole), make([]byte, 8)...),
 	}
-	for i := range whole {
+	for i := len(memoryMagic); i < len(whole); i++ {
 		damaged[fmt.Sprintf("torn at %d", i)] = whole[:i]
 		damaged[fmt.Sprintf("bit of %d", i)] = slices.Concat(whole[:i], []byte{whole[i] ^ 0x10}, whole[i+1:])
 	}
@@ -162,6 +160,28 @@ func TestDamagedMemoryBeginsAnew(t *testing.T) {
 	write(t, path, string(whole))
 	if m := newMemory(t, path, 0, start); m.Errors() != 0 || m.See("ja4", "a", start) {
 		t.Errorf("the whole file has %d errors, or is not known", m.Errors())
+	}
+}
+
+// TestForeignFileStays, whatever setting was given the wrong path.
+func TestForeignFileStays(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "foreign")
+	whole := string(formatMemory(start, []uint64{hashOf("ja4", "a")}))
+	for name, content := range map[string]string{
+		"text":          strings.Repeat("x", len(whole)),
+		"one byte":      "x",
+		"zeros":         strings.Repeat("\x00", len(whole)),
+		"another magic": "x" + whole[1:],
+		"half a magic":  whole[:len(memoryMagic)-1],
+	} {
+		write(t, path, content)
+		m := NewMemory(path, 0, zap.NewNop())
+		if err := m.Load(start); !errors.Is(err, errForeign) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: Load: %v, want that %s is no memory", name, err, path)
+		}
+		if after, err := os.ReadFile(path); err != nil || string(after) != content {
+			t.Errorf("%s: the file has %q now (%v), want %q", name, after, err, content)
+		}
 	}
 }
 
