@@ -102,6 +102,9 @@ func (a *Agent) listen(s config.Settings, reg *prometheus.Registry) (err error) 
 
 // open is last, as it writes to disk: a start that fails leaves alone what an earlier run left there.
 func (a *Agent) open() error {
+	if err := a.known.Open(); err != nil {
+		return err
+	}
 	if err := a.deliverer.Open(); err != nil {
 		return err
 	}

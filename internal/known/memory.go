@@ -125,6 +125,12 @@ func (m *Memory) Load(now time.Time) error {
 	return nil
 }
 
+// Open writes the file after Load, and fails at once if that cannot be done.
+func (m *Memory) Open() error {
+	m.unsaved = true
+	return m.save()
+}
+
 // Save writes the file if there is something new, once a minute at most. If that fails, it is told once, counted, and tried
 // again a minute later.
 func (m *Memory) Save(now time.Time) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -202,12 +203,38 @@ func TestHalfWrittenMemory(t *testing.T) {
 	}
 }
 
+// TestOpenedMemory is on disk at once, with when it began and what it knew.
+func TestOpenedMemory(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "memory")
+	for i := range 2 {
+		m := newMemory(t, path, 0, start.AddDate(0, 0, i))
+		if err := m.Open(); err != nil {
+			t.Fatal(err)
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		born, hashes, err := parseMemory(content)
+		if err != nil || !born.Equal(start) || len(hashes) != i {
+			t.Errorf("start %d: born %s with %d hashes (%v), want %s and %d", i, born, len(hashes), err, start, i)
+		}
+		m.See("ja4", "a", start)
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestMemoryThatCannotBeSaved(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dir")
 	log, logs := newLog()
 	m := NewMemory(filepath.Join(dir, "memory"), 0, log)
 	if err := m.Load(start); err != nil {
 		t.Fatal(err)
+	}
+	if err := m.Open(); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("Open: %v, want that there is no %s", err, dir)
 	}
 	m.See("ja4", "a", start)
 	for i := range 3 {
