@@ -13,6 +13,7 @@ import (
 )
 
 const (
+	memorySetting = "AGENT_FINGERPRINT_MEMORY" // that has the path, for errors
 	saveEvery     = time.Minute
 	maxRemembered = 100_000
 	maxRecent     = maxRemembered / 2
@@ -98,6 +99,13 @@ func (m *Memory) Load(now time.Time) error {
 	if m.path == "" {
 		return nil
 	}
+	if err := m.load(now); err != nil {
+		return fmt.Errorf("read %s: %w", memorySetting, err)
+	}
+	return nil
+}
+
+func (m *Memory) load(now time.Time) error {
 	info, err := os.Stat(m.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -110,7 +118,7 @@ func (m *Memory) Load(now time.Time) error {
 	}
 	born, hashes, err := parseMemory(content)
 	if errors.Is(err, errForeign) {
-		return fmt.Errorf("read %s: %w", m.path, err)
+		return fmt.Errorf("%s: %w", m.path, err)
 	} else if err != nil {
 		m.errors.Add(1)
 		m.log.Error("the memory of fingerprints begins anew", zap.String("file", m.path), zap.Error(err))
@@ -165,7 +173,7 @@ func (m *Memory) save() error {
 		m.mu.Lock()
 		m.unsaved = true
 		m.mu.Unlock()
-		return fmt.Errorf("save the memory of fingerprints: %w", err)
+		return fmt.Errorf("write %s: %w", memorySetting, err)
 	}
 	return nil
 }

@@ -177,7 +177,7 @@ func TestForeignFileStays(t *testing.T) {
 	} {
 		write(t, path, content)
 		m := NewMemory(path, 0, zap.NewNop())
-		if err := m.Load(start); !errors.Is(err, errForeign) || !strings.Contains(err.Error(), path) {
+		if err := m.Load(start); !errors.Is(err, errForeign) || !strings.HasPrefix(err.Error(), "read AGENT_FINGERPRINT_MEMORY: "+path) {
 			t.Errorf("%s: Load: %v, want that %s is no memory", name, err, path)
 		}
 		if after, err := os.ReadFile(path); err != nil || string(after) != content {
@@ -243,7 +243,7 @@ func TestMemoryThatCannotBeSaved(t *testing.T) {
 	if m.Errors() != 3 || logs.Len() != 1 {
 		t.Errorf("%d errors, %d told, want 3, 1", m.Errors(), logs.Len())
 	}
-	if err := m.Close(); err == nil || !strings.HasPrefix(err.Error(), "save the memory of fingerprints: ") {
+	if err := m.Close(); err == nil || !strings.HasPrefix(err.Error(), "write AGENT_FINGERPRINT_MEMORY: open "+dir) {
 		t.Errorf("Close: %v, want that it cannot be saved", err)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
