@@ -43,6 +43,6 @@ func fingerprints() kind[Fingerprints] {
 		names = append(names, method.String())
 	}
 	last := len(names) - 1
-	return free("none, all, or any of "+strings.Join(names[:last], ", ")+" and "+names[last]+", comma-separated, beside all only raw forms",
-		parseFingerprints)
+	list := strings.Join(names[:last], ", ") + " and " + names[last]
+	return free("none, all, or any of "+list+", comma-separated, beside all only raw forms", parseFingerprints)
 }
