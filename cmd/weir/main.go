@@ -54,11 +54,8 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 			return fail(stderr, exitFailed, err)
 		}
 	case config.CommandUnpin:
-		if err := agent.Unpin(invocation.Settings); err != nil {
+		if err := unpin(invocation.Settings, stdout); err != nil {
 			return fail(stderr, exitFailed, err)
-		}
-		if _, err := fmt.Fprintf(stdout, "nothing of weir's is left in %s\n", invocation.Settings.PinDir); err != nil {
-			return fail(stderr, exitFailed, fmt.Errorf("say what was removed: %w", err))
 		}
 	case config.CommandRun:
 		if err := runAgent(ctx, invocation, stdout, stderr); err != nil {
@@ -66,6 +63,22 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 		}
 	}
 	return exitOK
+}
+
+// unpin can be repeated: that there is no folder is success too, but is told, for the path may be a wrong one.
+func unpin(s config.Settings, stdout io.Writer) error {
+	found, err := agent.Unpin(s)
+	if err != nil {
+		return err
+	}
+	outcome := "nothing of weir's is left in"
+	if !found {
+		outcome = "nothing of weir's is there: there is no"
+	}
+	if _, err := fmt.Fprintln(stdout, outcome, oneLine(s.PinDir)); err != nil {
+		return fmt.Errorf("say what was removed: %w", err)
+	}
+	return nil
 }
 
 // replay shows its progress to who sees neither the events nor a log go by.

@@ -30,6 +30,9 @@ func TestRun(t *testing.T) {
 		{"bad variable", "", "AGENT_BATCH_SIZE=many", 2, "", `weir: AGENT_BATCH_SIZE="many":` + allowed},
 		{"bad flag", "run --max-flows=1", "", 2, "", `weir: --max-flows="1":` + allowed},
 		{"unknown command", "stop", "", 2, "", `weir: unexpected argument stop[^\n]*\n`},
+		{"unpin again", "unpin --pin-dir=/nonexistent/pins", "", 0, `nothing of weir's is there: there is no /nonexistent/pins\n`, ""},
+		{"unpin what is no folder of pins", "unpin --pin-dir=/dev/null", "", 1, "", `weir: [^\n]*/dev/null[^\n]*\n`},
+		{"unpin nothing", "unpin", "", 1, "", `weir: name the folder of pins[^\n]*\n`},
 		{
 			"missing interface", "--interface=nonesuch", "AGENT_LOG_FORMAT=console", 1,
 			"", `weir: interface "nonesuch": there is none; there are lo[^\n]*\n`,

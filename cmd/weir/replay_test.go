@@ -52,6 +52,7 @@ func TestReplay(t *testing.T) {
 	}{
 		{"a file", "whole.pcap", nil, 0, event("whole.pcap", "0", "idle") + event("whole.pcap", "1", "shutdown"), ledger("2")},
 		{"standard input", "-", whole, 0, event("stdin", "0", "idle") + event("stdin", "1", "shutdown"), ledger("2")},
+		{"a memory that cannot be written", "--fingerprint-memory=missing/memory whole.pcap", nil, 0, `(?s:.*)`, ledger("2")},
 		{"a setting", "--udp-idle-timeout=2m --active-timeout=2m whole.pcap", nil, 0, `[^\n]*"packet_count":2,[^\n]*\n`, ledger("1")},
 		{
 			"a filter by the length on the wire", "--bpf-filter=len=1042 sizes.pcap", nil, 0, `[^\n]*"packet_count":1,"byte_count":1042,[^\n]*\n`,

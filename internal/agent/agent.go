@@ -102,6 +102,9 @@ func (a *Agent) listen(s config.Settings, reg *prometheus.Registry) (err error) 
 
 // open is last, as it writes to disk: a start that fails leaves alone what an earlier run left there.
 func (a *Agent) open() error {
+	if err := a.known.Open(); err != nil {
+		return err
+	}
 	if err := a.deliverer.Open(); err != nil {
 		return err
 	}
@@ -337,6 +340,9 @@ func (a *Agent) takeOver(ctx context.Context) {
 // stop gets further than the one before it. Maps that cannot be read are in the way of no others.
 func (a *Agent) inheritAll(ctx context.Context) error {
 	folders, err := a.kernel.Former()
+	if len(folders) > 0 {
+		a.log.Info("taking over what was counted in maps of another layout or size", zap.Int("folders", len(folders)))
+	}
 	errs := []error{err}
 	for i, folder := range folders {
 		if ctx.Err() != nil {
@@ -350,7 +356,7 @@ func (a *Agent) inheritAll(ctx context.Context) error {
 // inherit removes what another process counted only when the events of it are safe. The next process makes the same events
 // otherwise.
 func (a *Agent) inherit(ctx context.Context, folder string) error {
-	last, err := a.collector.Inherit(ctx, folder)
+	events, last, err := a.collector.Inherit(ctx, folder)
 	if err != nil {
 		return err
 	}
@@ -364,7 +370,11 @@ func (a *Agent) inherit(ctx context.Context, folder string) error {
 	case !spooled && ctx.Err() != nil: // a stop may not leave the time to deliver what is in memory
 		return fmt.Errorf("deliver what was taken over: %w", ctx.Err())
 	}
-	return a.kernel.DropFormer(folder)
+	if err := a.kernel.DropFormer(folder); err != nil {
+		return err
+	}
+	a.log.Info("took over what was counted in a folder of maps", zap.String("folder", folder), zap.Uint64("events", events))
+	return nil
 }
 
 // stop follows the way of a packet, of which there are no more: what the map holds, then what the queue holds. It leaves

@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"weir/internal/collect"
 	"weir/internal/datapath"
@@ -48,6 +49,8 @@ func TestTakeOverAfterSettling(t *testing.T) {
 func TestTakeOverStepByStep(t *testing.T) {
 	dir := filepath.Join(testnet.BPFFS(t), "weir")
 	a, clock := takingOver(t, dir, 1024, 2048, 4096)
+	core, logs := observer.New(zap.InfoLevel)
+	a.log = zap.New(core)
 	for want := 3; want > 1; want-- {
 		checkFolders(t, dir, want)
 		ctx, stop := context.WithCancel(t.Context())
@@ -56,6 +59,10 @@ func TestTakeOverStepByStep(t *testing.T) {
 			t.Errorf("with %d folders: %v", want, err)
 		}
 		stop()
+		if told := logs.TakeAll(); len(told) != 2 || told[0].ContextMap()["folders"] != int64(want-1) ||
+			told[1].ContextMap()["events"] != uint64(0) {
+			t.Errorf("with %d folders, told is %v, want how many are taken over, and that one was empty", want, told)
+		}
 	}
 	checkFolders(t, dir, 1)
 }

@@ -176,16 +176,17 @@ func (c *Collector) Begin() {
 }
 
 // Inherit makes events of what a process left in a folder of maps that this one cannot go on with, until ctx ends, which is an
-// error. It returns the ID of the last event, zero if there is none: the sink has them all safe when it has that one. It is
-// called while Run is not running.
-func (c *Collector) Inherit(ctx context.Context, folder string) (last flow.EventID, err error) {
+// error. It returns how many events these are and the ID of the last, zero if there is none: the sink has them all safe when it
+// has that one. It is called while Run is not running.
+func (c *Collector) Inherit(ctx context.Context, folder string) (events uint64, last flow.EventID, err error) {
 	mono, wall := c.clock()
 	c.epoch = wall.Add(-time.Duration(mono))
 	c.worked.Store(wall.UnixNano())
 	c.next = flow.Event{}
+	before := c.sent
 	err = c.kernel.Inherit(ctx, folder, c.record)
 	c.sink.Seal()
-	return c.next.ID, err
+	return c.sent - before, c.next.ID, err
 }
 
 // Drain hands over everything that is in the map, or as much as ctx leaves time for. It is called when no packets come any

@@ -164,6 +164,12 @@ var settingCases = []struct {
 			flow.JA4, flow.JA4S, flow.JA4H, flow.JA4X, flow.JA4T, flow.JA4TS, flow.JA4L, flow.JA4LS, flow.JA4SSH, flow.JA4D, flow.JA4D6,
 		}
 	}},
+	{"fingerprints", "ja4h_r,All, ja4_r", func(s *Settings) {
+		s.Fingerprints = Fingerprints{
+			flow.JA4, flow.JA4Raw, flow.JA4S, flow.JA4H, flow.JA4HRaw, flow.JA4X, flow.JA4T, flow.JA4TS, flow.JA4L, flow.JA4LS,
+			flow.JA4SSH, flow.JA4D, flow.JA4D6,
+		}
+	}},
 	{"fingerprint-db", "/etc/weir/ja4plus-mapping.csv", func(s *Settings) { s.FingerprintDB = "/etc/weir/ja4plus-mapping.csv" }},
 	{"bad-fingerprints", "/etc/weir/bad", func(s *Settings) { s.BadFingerprints = "/etc/weir/bad" }},
 	{"fingerprint-memory", "/var/lib/weir/seen", func(s *Settings) { s.FingerprintMemory = "/var/lib/weir/seen" }},

@@ -10,29 +10,30 @@ import (
 // Fingerprints are the methods that events carry, in their order. It is nil if there are none.
 type Fingerprints []flow.Method
 
-// parseFingerprints reads "none", "all", which leaves raw forms out, or a list of methods with commas between.
+// parseFingerprints reads "none", or a list of methods with commas between, where "all" is every one but the raw forms.
 func parseFingerprints(text string) (Fingerprints, bool) {
-	var list Fingerprints
-	switch strings.ToLower(text) {
-	case "none":
+	if strings.EqualFold(text, "none") {
 		return nil, true
-	case "all":
-		for _, method := range flow.Methods() {
-			if method.Hashed() == method {
-				list = append(list, method)
-			}
-		}
-		return list, true
 	}
+	var list Fingerprints
 	for name := range strings.SplitSeq(text, ",") {
-		method, ok := flow.MethodNamed(strings.ToLower(strings.TrimSpace(name)))
-		if !ok || slices.Contains(list, method) {
+		methods, ok := methodsNamed(strings.ToLower(strings.TrimSpace(name)))
+		if !ok || slices.ContainsFunc(methods, func(m flow.Method) bool { return slices.Contains(list, m) }) {
 			return nil, false
 		}
-		list = append(list, method)
+		list = append(list, methods...)
 	}
 	slices.Sort(list)
 	return list, true
+}
+
+func methodsNamed(name string) (Fingerprints, bool) {
+	if name != "all" {
+		method, ok := flow.MethodNamed(name)
+		return Fingerprints{method}, ok
+	}
+	isRaw := func(method flow.Method) bool { return method.Hashed() != method }
+	return slices.DeleteFunc(flow.Methods(), isRaw), true
 }
 
 // fingerprints says what a list of methods may have, and reads it.
@@ -42,5 +43,6 @@ func fingerprints() kind[Fingerprints] {
 		names = append(names, method.String())
 	}
 	last := len(names) - 1
-	return free("none, all, or any of "+strings.Join(names[:last], ", ")+" and "+names[last]+", comma-separated", parseFingerprints)
+	list := strings.Join(names[:last], ", ") + " and " + names[last]
+	return free("none, all, or any of "+list+", comma-separated, beside all only raw forms", parseFingerprints)
 }

@@ -18,6 +18,14 @@ const (
 	maxCredentials = 1 << 20     // bytes of a file
 )
 
+// The settings that have the paths, for errors.
+const (
+	tokenSetting = "AGENT_TOKEN_FILE"
+	caSetting    = "AGENT_TLS_CA_FILE"
+	certSetting  = "AGENT_TLS_CERT_FILE"
+	keySetting   = "AGENT_TLS_KEY_FILE"
+)
+
 // keyring holds what the files of Credentials say.
 type keyring struct {
 	paths Credentials
@@ -65,13 +73,19 @@ func (k *keyring) open() error {
 func (k *keyring) refresh() error {
 	changed := k.tls == nil
 	files := make(map[string]*file)
-	for _, path := range []string{k.paths.TokenPath, k.paths.CAPath, k.paths.CertPath, k.paths.KeyPath} {
+	for _, of := range [...]struct{ setting, path string }{
+		{tokenSetting, k.paths.TokenPath},
+		{caSetting, k.paths.CAPath},
+		{certSetting, k.paths.CertPath},
+		{keySetting, k.paths.KeyPath},
+	} {
+		path := of.path
 		if path == "" {
 			continue
 		}
 		f, err := readChanged(path, k.files[path])
 		if err != nil {
-			return err
+			return fmt.Errorf("read %s: %w", of.setting, err)
 		}
 		changed = changed || f != k.files[path]
 		files[path] = f
@@ -111,7 +125,7 @@ func readChanged(path string, old *file) (*file, error) {
 		return nil, err
 	}
 	if len(content) > maxCredentials {
-		return nil, fmt.Errorf("read %s: it has more than %d bytes", path, maxCredentials)
+		return nil, fmt.Errorf("%s: it has more than %d bytes", path, maxCredentials)
 	}
 	return &file{info, content}, nil
 }
@@ -124,7 +138,7 @@ func (k *keyring) parseToken(files map[string]*file) (string, error) {
 	}
 	token := strings.TrimSpace(string(f.content))
 	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", fmt.Errorf("read %s: want one token of printable ASCII characters", k.paths.TokenPath)
+		return "", fmt.Errorf("read %s: %s: want one token of printable ASCII characters", tokenSetting, k.paths.TokenPath)
 	}
 	return token, nil
 }
@@ -134,13 +148,13 @@ func (k *keyring) parseTLS(files map[string]*file) (*tls.Config, error) {
 	if f := files[k.paths.CAPath]; f != nil {
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(f.content) {
-			return nil, fmt.Errorf("read %s: there is no certificate in PEM format", k.paths.CAPath)
+			return nil, fmt.Errorf("read %s: %s: there is no certificate in PEM format", caSetting, k.paths.CAPath)
 		}
 	}
 	if cert, key := files[k.paths.CertPath], files[k.paths.KeyPath]; cert != nil && key != nil {
 		pair, err := tls.X509KeyPair(cert.content, key.content)
 		if err != nil {
-			return nil, fmt.Errorf("read the client certificate %s with the key %s: %w", k.paths.CertPath, k.paths.KeyPath, err)
+			return nil, fmt.Errorf("read %s: %s with the key %s: %w", certSetting, k.paths.CertPath, k.paths.KeyPath, err)
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}

@@ -177,12 +177,15 @@ func TestF18BadConfigurationLeavesTheSpoolAlone(t *testing.T) {
 		want   string
 	}{
 		"batch size":  {func(c *Config) { c.BatchSize = 0 }, "batch size"},
-		"no token":    {func(c *Config) { c.Credentials.TokenPath = junk + "?" }, "no such file"},
-		"bad token":   {func(c *Config) { c.Credentials.TokenPath = junk }, junk + ": want one token"},
-		"bad CA":      {func(c *Config) { c.Credentials.CAPath = junk }, junk + ": there is no certificate"},
-		"no key":      {func(c *Config) { c.Credentials.CertPath = junk }, "and that of its key"},
-		"bad pair":    {func(c *Config) { c.Credentials.CertPath, c.Credentials.KeyPath = junk, junk }, "client certificate " + junk},
-		"unwritable":  {func(c *Config) { c.URL, c.Path = nil, "/nonesuch/events" }, "/nonesuch/events"},
+		"no token":    {func(c *Config) { c.Credentials.TokenPath = junk + "?" }, "read AGENT_TOKEN_FILE: stat " + junk + "?: no such file"},
+		"no CA":       {func(c *Config) { c.Credentials.CAPath = junk + "?" }, "read AGENT_TLS_CA_FILE: stat "},
+		"no cert":     {func(c *Config) { c.Credentials.CertPath, c.Credentials.KeyPath = junk+"?", junk }, "read AGENT_TLS_CERT_FILE: stat "},
+		"no key":      {func(c *Config) { c.Credentials.CertPath, c.Credentials.KeyPath = junk, junk+"?" }, "read AGENT_TLS_KEY_FILE: stat "},
+		"bad token":   {func(c *Config) { c.Credentials.TokenPath = junk }, "read AGENT_TOKEN_FILE: " + junk + ": want one token"},
+		"bad CA":      {func(c *Config) { c.Credentials.CAPath = junk }, "read AGENT_TLS_CA_FILE: " + junk + ": there is no certificate"},
+		"cert alone":  {func(c *Config) { c.Credentials.CertPath = junk }, "and that of its key"},
+		"bad pair":    {func(c *Config) { c.Credentials.CertPath, c.Credentials.KeyPath = junk, junk }, "read AGENT_TLS_CERT_FILE: " + junk},
+		"unwritable":  {func(c *Config) { c.URL, c.Path = nil, "/nonesuch/events" }, "write to AGENT_ENDPOINT_URL: open /nonesuch/events"},
 		"spool quota": {func(c *Config) { c.Spool.MaxBytes = 1 }, "spool of 1 bytes"},
 	}
 	for name, test := range tests {

@@ -67,20 +67,21 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer, held func() (bytes int64, events int)) (*metrics, error) {
 	m := &metrics{
 		delivered: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "weir_delivered_events_total", Help: "Events that the sink accepted.",
+			Name: "weir_delivered_events_total", Help: "Events that the Brain accepted, or that were written.",
 		}),
 		recovered: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "weir_recovered_events_total", Help: "Events that an earlier run left in the spool.",
 		}),
 		quarantined: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "weir_quarantined_events_total", Help: "Events that the sink refused, kept in the quarantine file. They count as dropped.",
+			Name: "weir_quarantined_events_total", Help: "Events that the Brain refused, kept in the quarantine file. They count as dropped.",
 		}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "weir_delivery_request_duration_seconds", Help: "Time from an HTTP request to the head of its answer, or to its failure.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 17), // to 32.8 s
 		}),
 		lastSuccess: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "weir_delivery_last_success_timestamp_seconds", Help: "Unix time at which the sink last accepted an event; 0 if it never did.",
+			Name: "weir_delivery_last_success_timestamp_seconds",
+			Help: "Unix time at which the Brain last accepted an event, or one was written; 0 if that never was.",
 		}),
 	}
 	queueBytes := prometheus.NewGaugeFunc(prometheus.GaugeOpts{

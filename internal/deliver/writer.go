@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"syscall"
@@ -26,7 +27,7 @@ func (s *writerSink) open() error {
 	// Opening a FIFO that nobody reads blocks for ever without O_NONBLOCK, and fails with ENXIO with it (fifo(7)).
 	file, err := os.OpenFile(s.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
-		return err
+		return fmt.Errorf("write to AGENT_ENDPOINT_URL: %w", err)
 	}
 	s.file, s.w = file, file
 	return nil

@@ -57,7 +57,7 @@ func TestFileThatCannotBeOpened(t *testing.T) {
 		cfg.Path = path
 		d, _ := newTest(t, cfg)
 		err := d.Open()
-		if text := "start delivery: open " + path + ": " + want.Error(); !errors.Is(err, want) || err.Error() != text {
+		if text := "start delivery: write to AGENT_ENDPOINT_URL: open " + path + ": " + want.Error(); !errors.Is(err, want) || err.Error() != text {
 			t.Errorf("Open: %v, want %s", err, text)
 		}
 	}

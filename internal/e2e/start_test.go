@@ -17,13 +17,18 @@ func TestStartFails(t *testing.T) {
 	_, in := testnet.Veth(t, testnet.End{Namespace: testnet.NewNamespace(t), Name: "out"}, testnet.End{Namespace: namespace, Name: "in"})
 	dir := t.TempDir()
 	spool, file := filepath.Join(dir, "spool"), filepath.Join(dir, "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
+	foreign := filepath.Join(dir, "foreign")
+	for path, content := range map[string]string{file: "", foreign: "not weir's"} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for name, settings := range map[string][]string{
-		"pins": {"AGENT_SPOOL_DIR=" + spool, "AGENT_PIN_DIR=" + filepath.Join(dir, "pins")}, // in no BPF file system
-		"hook": {"AGENT_SPOOL_DIR=" + spool, "AGENT_INTERFACE=lo", "AGENT_INGRESS_HOOK=xdp"},
-		"disk": {"AGENT_SPOOL_DIR=" + file, "AGENT_PIN_DIR=" + filepath.Join(testnet.BPFFS(t), "weir")},
+		"pins":    {"AGENT_SPOOL_DIR=" + spool, "AGENT_PIN_DIR=" + filepath.Join(dir, "pins")}, // in no BPF file system
+		"hook":    {"AGENT_SPOOL_DIR=" + spool, "AGENT_INTERFACE=lo", "AGENT_INGRESS_HOOK=xdp"},
+		"memory":  {"AGENT_SPOOL_DIR=" + spool, "AGENT_FINGERPRINT_MEMORY=" + filepath.Join(dir, "missing", "memory")},
+		"foreign": {"AGENT_SPOOL_DIR=" + spool, "AGENT_FINGERPRINT_MEMORY=" + foreign},
+		"disk":    {"AGENT_SPOOL_DIR=" + file, "AGENT_PIN_DIR=" + filepath.Join(testnet.BPFFS(t), "weir")},
 	} {
 		a := launch(t, namespace, append([]string{"AGENT_INTERFACE=in"}, settings...)...)
 		a.wait(t, 10*time.Second)
@@ -36,5 +41,8 @@ func TestStartFails(t *testing.T) {
 		if _, err := os.Stat(spool); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: the spool was opened (%v)", name, err)
 		}
+	}
+	if content, err := os.ReadFile(foreign); err != nil || string(content) != "not weir's" {
+		t.Errorf("a foreign file has %q now (%v)", content, err)
 	}
 }

@@ -137,9 +137,10 @@ func TestDatabaseRefuses(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			path := file(t, tc.content)
+			prefix := "read AGENT_FINGERPRINT_DB: " + path + ": "
 			err := NewDatabase(path, zap.NewNop()).Load()
-			if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.HasPrefix(err.Error(), "read "+path+": ") {
-				t.Errorf("got %v, want read %s: … %s", err, path, tc.want)
+			if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.HasPrefix(err.Error(), prefix) {
+				t.Errorf("got %v, want %s… %s", err, prefix, tc.want)
 			}
 		})
 	}

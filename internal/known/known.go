@@ -40,6 +40,10 @@ func (k *Known) Load(now time.Time) error {
 	return errors.Join(k.Database.Load(), k.Bad.Load(), k.memory.Load(now))
 }
 
+// Open writes the memory after Load, and fails at once if that cannot be done. Without it the files are only read, unless Run
+// follows.
+func (k *Known) Open() error { return k.memory.Open() }
+
 // See remembers a fingerprint of a method, and says whether it is new on this network.
 func (k *Known) See(method, value string, now time.Time) (isNew bool) {
 	return k.memory.See(method, value, now)

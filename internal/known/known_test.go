@@ -59,12 +59,16 @@ weir_known_fingerprints{file="memory"} 1
 
 // TestLoadErrors says what is wrong with each file.
 func TestLoadErrors(t *testing.T) {
-	k, err := New(Config{DatabasePath: "/nonexistent/database", BadPath: file(t, "ja4\n")}, zap.NewNop(), prometheus.NewRegistry())
+	bad := file(t, "ja4\n")
+	k, err := New(Config{DatabasePath: "/nonexistent/database", BadPath: bad}, zap.NewNop(), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
 	err = k.Load(start)
-	for _, want := range []string{"/nonexistent/database", "line 1"} {
+	for _, want := range []string{
+		"read AGENT_FINGERPRINT_DB: stat /nonexistent/database: ",
+		"read AGENT_BAD_FINGERPRINTS: " + bad + ": line 1: ",
+	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want one of %s", err, want)
 		}

@@ -16,9 +16,10 @@ const recheckEvery = time.Second
 // List is a file of fingerprints, in memory. Lookup and Errors may be called by any goroutine, the others by one at a
 // time: reading a large file takes seconds, so that should not be the one that looks fingerprints up.
 type List struct {
-	path  string
-	parse func(content []byte) (*table, error)
-	log   *zap.Logger
+	setting string // that has the path, for errors
+	path    string
+	parse   func(content []byte) (*table, error)
+	log     *zap.Logger
 
 	table   atomic.Pointer[table]
 	errors  atomic.Uint64
@@ -30,14 +31,18 @@ type List struct {
 // NewDatabase returns the database of a file, which Load reads: CSV as FoxIO's ja4plus-mapping.csv or JSON as ja4db.com's, told
 // apart by how it begins. Its texts are the names of programs or, where those are missing, of libraries, devices or
 // operating systems. Without a path it stays empty.
-func NewDatabase(path string, log *zap.Logger) *List { return newList(path, parseDatabase, log) }
+func NewDatabase(path string, log *zap.Logger) *List {
+	return newList("AGENT_FINGERPRINT_DB", path, parseDatabase, log)
+}
 
 // NewBadList returns the list of bad fingerprints of a file, which Load reads. Its texts are reasons.
 // Without a path it stays empty.
-func NewBadList(path string, log *zap.Logger) *List { return newList(path, parseBad, log) }
+func NewBadList(path string, log *zap.Logger) *List {
+	return newList("AGENT_BAD_FINGERPRINTS", path, parseBad, log)
+}
 
-func newList(path string, parse func([]byte) (*table, error), log *zap.Logger) *List {
-	l := &List{path: path, parse: parse, log: log}
+func newList(setting, path string, parse func([]byte) (*table, error), log *zap.Logger) *List {
+	l := &List{setting: setting, path: path, parse: parse, log: log}
 	l.table.Store(newTable())
 	return l
 }
@@ -82,6 +87,13 @@ func (l *List) Refresh(now time.Time) {
 }
 
 func (l *List) refresh() error {
+	if err := l.readChanged(); err != nil {
+		return fmt.Errorf("read %s: %w", l.setting, err)
+	}
+	return nil
+}
+
+func (l *List) readChanged() error {
 	info, err := os.Stat(l.path)
 	if err != nil {
 		return err
@@ -96,7 +108,7 @@ func (l *List) refresh() error {
 	l.read = info // a file that is not valid is not parsed again before it changes
 	t, err := l.parse(content)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", l.path, err)
+		return fmt.Errorf("%s: %w", l.path, err)
 	}
 	t.built()
 	l.table.Store(t)
@@ -109,9 +121,9 @@ func sameContent(a, b os.FileInfo) bool {
 
 func readBounded(path string, info os.FileInfo) ([]byte, error) {
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("read %s: it is not a regular file", path)
+		return nil, fmt.Errorf("%s: it is not a regular file", path)
 	}
-	tooLarge := fmt.Errorf("read %s: it has more than %d bytes", path, maxFileBytes)
+	tooLarge := fmt.Errorf("%s: it has more than %d bytes", path, maxFileBytes)
 	if info.Size() > maxFileBytes {
 		return nil, tooLarge
 	}

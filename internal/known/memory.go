@@ -13,6 +13,7 @@ import (
 )
 
 const (
+	memorySetting = "AGENT_FINGERPRINT_MEMORY" // that has the path, for errors
 	saveEvery     = time.Minute
 	maxRemembered = 100_000
 	maxRecent     = maxRemembered / 2
@@ -91,13 +92,20 @@ func (m *Memory) Len() int {
 // Errors returns how many times the file was found damaged or could not be written.
 func (m *Memory) Errors() uint64 { return m.errors.Load() }
 
-// Load reads the file before anything is seen. One that is damaged is told and counted, and the memory begins anew; that it
-// cannot be read at all is an error.
+// Load reads the file before anything is seen. One that is damaged is told and counted, and the memory begins anew; one that
+// cannot be read at all, or is not a memory's, is an error.
 func (m *Memory) Load(now time.Time) error {
 	m.born = now
 	if m.path == "" {
 		return nil
 	}
+	if err := m.load(now); err != nil {
+		return fmt.Errorf("read %s: %w", memorySetting, err)
+	}
+	return nil
+}
+
+func (m *Memory) load(now time.Time) error {
 	info, err := os.Stat(m.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -109,7 +117,9 @@ func (m *Memory) Load(now time.Time) error {
 		return err
 	}
 	born, hashes, err := parseMemory(content)
-	if err != nil {
+	if errors.Is(err, errForeign) {
+		return fmt.Errorf("%s: %w", m.path, err)
+	} else if err != nil {
 		m.errors.Add(1)
 		m.log.Error("the memory of fingerprints begins anew", zap.String("file", m.path), zap.Error(err))
 		return nil
@@ -121,6 +131,12 @@ func (m *Memory) Load(now time.Time) error {
 		m.remember(hash)
 	}
 	return nil
+}
+
+// Open writes the file after Load, and fails at once if that cannot be done.
+func (m *Memory) Open() error {
+	m.unsaved = true
+	return m.save()
 }
 
 // Save writes the file if there is something new, once a minute at most. If that fails, it is told once, counted, and tried
@@ -157,7 +173,7 @@ func (m *Memory) save() error {
 		m.mu.Lock()
 		m.unsaved = true
 		m.mu.Unlock()
-		return fmt.Errorf("save the memory of fingerprints: %w", err)
+		return fmt.Errorf("write %s: %w", memorySetting, err)
 	}
 	return nil
 }

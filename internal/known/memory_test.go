@@ -1,9 +1,10 @@
 package known
 
 import (
-	"bytes"
+	"errors"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -137,13 +138,11 @@ func TestSaveOnceAMinute(t *testing.T) {
 func TestDamagedMemoryBeginsAnew(t *testing.T) {
 	whole := formatMemory(start, []uint64{1, 2, 3, hashOf("ja4", "a")})
 	damaged := map[string][]byte{
-		"empty":     {},
-		"zeros":     make([]byte, len(whole)),
-		"too long":  formatMemory(start, make([]uint64, maxRemembered+1)),
-		"appended":  append(slices.Clone(whole), make([]byte, 8)...),
-		"something": bytes.Repeat([]byte("x"), 100),
+		"empty":    {},
+		"too long": formatMemory(start, make([]uint64, maxRemembered+1)),
+		"appended": append(slices.Clone(whole), make([]byte, 8)...),
 	}
-	for i := range whole {
+	for i := len(memoryMagic); i < len(whole); i++ {
 		damaged[fmt.Sprintf("torn at %d", i)] = whole[:i]
 		damaged[fmt.Sprintf("bit of %d", i)] = slices.Concat(whole[:i], []byte{whole[i] ^ 0x10}, whole[i+1:])
 	}
@@ -165,6 +164,28 @@ func TestDamagedMemoryBeginsAnew(t *testing.T) {
 	}
 }
 
+// TestForeignFileStays, whatever setting was given the wrong path.
+func TestForeignFileStays(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "foreign")
+	whole := string(formatMemory(start, []uint64{hashOf("ja4", "a")}))
+	for name, content := range map[string]string{
+		"text":          strings.Repeat("x", len(whole)),
+		"one byte":      "x",
+		"zeros":         strings.Repeat("\x00", len(whole)),
+		"another magic": "x" + whole[1:],
+		"half a magic":  whole[:len(memoryMagic)-1],
+	} {
+		write(t, path, content)
+		m := NewMemory(path, 0, zap.NewNop())
+		if err := m.Load(start); !errors.Is(err, errForeign) || !strings.HasPrefix(err.Error(), "read AGENT_FINGERPRINT_MEMORY: "+path) {
+			t.Errorf("%s: Load: %v, want that %s is no memory", name, err, path)
+		}
+		if after, err := os.ReadFile(path); err != nil || string(after) != content {
+			t.Errorf("%s: the file has %q now (%v), want %q", name, after, err, content)
+		}
+	}
+}
+
 // TestHalfWrittenMemory leaves what a crash leaves that comes while the file is replaced.
 func TestHalfWrittenMemory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "memory")
@@ -182,12 +203,38 @@ func TestHalfWrittenMemory(t *testing.T) {
 	}
 }
 
+// TestOpenedMemory is on disk at once, with when it began and what it knew.
+func TestOpenedMemory(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "memory")
+	for i := range 2 {
+		m := newMemory(t, path, 0, start.AddDate(0, 0, i))
+		if err := m.Open(); err != nil {
+			t.Fatal(err)
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		born, hashes, err := parseMemory(content)
+		if err != nil || !born.Equal(start) || len(hashes) != i {
+			t.Errorf("start %d: born %s with %d hashes (%v), want %s and %d", i, born, len(hashes), err, start, i)
+		}
+		m.See("ja4", "a", start)
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestMemoryThatCannotBeSaved(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dir")
 	log, logs := newLog()
 	m := NewMemory(filepath.Join(dir, "memory"), 0, log)
 	if err := m.Load(start); err != nil {
 		t.Fatal(err)
+	}
+	if err := m.Open(); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("Open: %v, want that there is no %s", err, dir)
 	}
 	m.See("ja4", "a", start)
 	for i := range 3 {
@@ -196,7 +243,7 @@ func TestMemoryThatCannotBeSaved(t *testing.T) {
 	if m.Errors() != 3 || logs.Len() != 1 {
 		t.Errorf("%d errors, %d told, want 3, 1", m.Errors(), logs.Len())
 	}
-	if err := m.Close(); err == nil || !strings.HasPrefix(err.Error(), "save the memory of fingerprints: ") {
+	if err := m.Close(); err == nil || !strings.HasPrefix(err.Error(), "write AGENT_FINGERPRINT_MEMORY: open "+dir) {
 		t.Errorf("Close: %v, want that it cannot be saved", err)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {

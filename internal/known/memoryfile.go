@@ -1,6 +1,7 @@
 package known
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -22,7 +23,8 @@ const (
 
 var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-	errMemory  = errors.New("it is damaged")
+	errDamaged = errors.New("it is damaged")
+	errForeign = errors.New("it is no memory of fingerprints, and stays as it is")
 )
 
 func formatMemory(born time.Time, hashes []uint64) []byte {
@@ -35,11 +37,15 @@ func formatMemory(born time.Time, hashes []uint64) []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
+// parseMemory reads what formatMemory wrote. Its error is errForeign if that was somebody else's, else errDamaged.
 func parseMemory(b []byte) (born time.Time, hashes []uint64, err error) {
+	if len(b) > 0 && !bytes.HasPrefix(b, []byte(memoryMagic)) {
+		return time.Time{}, nil, errForeign
+	}
 	body := len(b) - 4
 	if len(b) < memoryFixedSize || len(b) > memoryFixedSize+8*maxRemembered || (len(b)-memoryFixedSize)%8 != 0 ||
-		string(b[:8]) != memoryMagic || binary.LittleEndian.Uint32(b[body:]) != crc32.Checksum(b[:body], castagnoli) {
-		return time.Time{}, nil, errMemory
+		binary.LittleEndian.Uint32(b[body:]) != crc32.Checksum(b[:body], castagnoli) {
+		return time.Time{}, nil, errDamaged
 	}
 	born = time.Unix(int64(binary.LittleEndian.Uint64(b[8:])), 0)
 	for at := 16; at < body; at += 8 {
