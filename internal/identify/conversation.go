@@ -3,6 +3,7 @@
 package identify
 
 import (
+	"fmt"
 	"slices"
 
 	"weir/internal/fingerprint"
@@ -24,8 +25,8 @@ type Found struct {
 type Conversation struct {
 	methods   Methods
 	facts     Facts
-	initiator flow.Initiator
-	streams   [2]stream // of TCP, by end
+	initiator flow.Initiator // the client, by speaksAs if it was not seen who opened the connection
+	streams   [2]stream      // of TCP, by end
 	quic      quic
 	told      []string // methods that tell of how the connection was opened, which is told once
 }
@@ -66,6 +67,7 @@ func (c *Conversation) GiveUp() {
 // Sample takes a sample of either end, and returns the fingerprints that it completes, in order. An error tells what of the sample
 // does not parse; it may come beside fingerprints, and what comes later is read all the same.
 func (c *Conversation) Sample(s *flow.Sample) ([]Found, error) {
+	c.openedBy(s.Opener)
 	switch {
 	case s.Kind == flow.SampleStream:
 		return c.piece(s)
@@ -81,10 +83,28 @@ func (c *Conversation) Lengths(l *flow.Lengths) []Found {
 	if !c.methods["ja4ssh"] {
 		return nil
 	}
-	if l.Opener != flow.InitiatorUnknown {
-		c.initiator = l.Opener
-	}
+	c.openedBy(l.Opener)
 	return found(nil, ja4plus.JA4SSH(*l, c.client(l.Key)), l.TimeNs)
+}
+
+// openedBy notes who opened the connection, which does not change any more.
+func (c *Conversation) openedBy(end flow.Initiator) {
+	if c.initiator == flow.InitiatorUnknown {
+		c.initiator = end
+	}
+}
+
+// speaksAs says whether an end is the client, or the server, that it speaks as. Nothing keeps an end from sending what only the other
+// should, to be taken for it: so the client is who opened the connection or, if that was not seen, who first speaks as one.
+func (c *Conversation) speaksAs(side fingerprint.Side, end uint8) error {
+	client := flow.InitiatorEnd0 + flow.Initiator(end)
+	if side == fingerprint.Server {
+		client = flow.InitiatorEnd1 - flow.Initiator(end)
+	}
+	if c.openedBy(client); c.initiator != client {
+		return fmt.Errorf("what only the other end should send: %w", fingerprint.ErrMalformed)
+	}
+	return nil
 }
 
 // client returns which end is the client: the one that opened the connection, or if that is not known, the one with the higher port.
@@ -103,7 +123,7 @@ func (c *Conversation) client(key flow.Key) int {
 
 // Handshake takes how the connection was opened and by whom, and returns the fingerprints of that, the first time that there are any.
 func (c *Conversation) Handshake(h *flow.Handshake, by flow.Initiator) []Found {
-	c.initiator = by
+	c.openedBy(by)
 	list := c.once(nil, "ja4t", func() fingerprint.Fingerprint { return ja4plus.JA4T(h.SYN) }, h.SYN.TimeNs)
 	list = c.once(list, "ja4ts", func() fingerprint.Fingerprint { return ja4plus.JA4TS(*h) }, h.SYNACK.TimeNs)
 	list = c.once(list, "ja4ls", func() fingerprint.Fingerprint { return ja4plus.JA4LS(*h) }, h.ACKNs)

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"math/big"
 	"net"
 	"net/netip"
@@ -18,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"weir/internal/fingerprint"
 	"weir/internal/flow"
 )
 
@@ -290,6 +292,44 @@ func TestMalformedTLS(t *testing.T) {
 	}
 	if n := c.holds(); n > 0 {
 		t.Errorf("%d bytes are still held", n)
+	}
+}
+
+// TestTheOtherEnd: what only one end should send does not count if the other sends it.
+func TestTheOtherEnd(t *testing.T) {
+	const request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+	honest, forged := handshake(t, &tls.Config{}, &tls.Config{}), handshake(t, &tls.Config{MaxVersion: tls.VersionTLS12}, &tls.Config{})
+	piece := func(end uint8, opener flow.Initiator, text []byte) flow.Sample {
+		return flow.Sample{End: end, Opener: opener, Data: text, TimeNs: 1}
+	}
+	for name, row := range map[string]struct {
+		before []flow.Sample
+		forged flow.Sample
+		after  []flow.Sample
+		want   []string
+	}{
+		"a server says ClientHello": {
+			[]flow.Sample{piece(0, 0, honest[0])}, piece(1, 0, forged[0]), nil, []string{"ja4"},
+		},
+		"it says so first": {
+			nil, piece(1, flow.InitiatorEnd0, forged[0]), []flow.Sample{piece(0, flow.InitiatorEnd0, honest[0])}, []string{"ja4"},
+		},
+		"a client says ServerHello": {
+			nil, piece(0, flow.InitiatorEnd0, forged[1]), []flow.Sample{piece(1, flow.InitiatorEnd0, honest[1])}, []string{"ja4s"},
+		},
+		"a server requests": {[]flow.Sample{piece(0, 0, []byte(request))}, piece(1, 0, []byte(request)), nil, []string{"ja4h"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := NewConversation(methodsOn("ja4", "ja4s", "ja4h"))
+			got := feed(t, c, row.before...)
+			facts := c.Facts()
+			if list, err := c.Sample(&row.forged); !errors.Is(err, fingerprint.ErrMalformed) || list != nil || c.Facts() != facts {
+				t.Errorf("fingerprints %v, error %v, facts %+v, want those before, %+v", list, err, c.Facts(), facts)
+			}
+			if got = append(got, feed(t, c, row.after...)...); !slices.Equal(got, row.want) {
+				t.Errorf("fingerprints %v, want %v", got, row.want)
+			}
+		})
 	}
 }
 

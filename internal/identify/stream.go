@@ -84,7 +84,7 @@ func (c *Conversation) piece(s *flow.Sample) ([]Found, error) {
 	if d.reading == undecided {
 		d.reading = recognise(part)
 	}
-	list, err := c.read(d, part, s.TimeNs)
+	list, err := c.read(d, part, s)
 	switch {
 	case d.over || d.reading == nothing:
 		d.pieces, d.messages = nil, fingerprint.Messages{}
@@ -125,12 +125,12 @@ func (d *stream) keep(at uint64, data []byte) []byte {
 }
 
 // read reads a part as far as it has come. When it is done with it, it says that nothing is being read.
-func (c *Conversation) read(d *stream, part []byte, timeNs uint64) ([]Found, error) {
+func (c *Conversation) read(d *stream, part []byte, s *flow.Sample) ([]Found, error) {
 	switch d.reading {
 	case tlsRecords:
-		return c.tls(d, part, timeNs)
+		return c.tls(d, part, s)
 	case httpRequest:
-		return c.request(d, part, timeNs), nil
+		return c.request(d, part, s)
 	case httpResponse:
 		c.facts.CarriesHTTP = true
 		d.reading = nothing
@@ -142,21 +142,25 @@ func (c *Conversation) read(d *stream, part []byte, timeNs uint64) ([]Found, err
 }
 
 // request reads the head of a request of HTTP/1.
-func (c *Conversation) request(d *stream, part []byte, timeNs uint64) []Found {
+func (c *Conversation) request(d *stream, part []byte, s *flow.Sample) ([]Found, error) {
+	if err := c.speaksAs(fingerprint.Client, s.End); err != nil {
+		d.reading = nothing
+		return nil, err
+	}
 	c.facts.CarriesHTTP = true
 	if !c.methods["ja4h"] {
 		d.reading = nothing
-		return nil
+		return nil, nil
 	}
-	list := found(nil, ja4plus.JA4H(part), timeNs)
+	list := found(nil, ja4plus.JA4H(part), s.TimeNs)
 	if len(list) > 0 || len(part) > ja4plus.MaxHead || bytes.Contains(part, []byte("\r\n\r\n")) {
 		d.reading = nothing
 	}
-	return list
+	return list, nil
 }
 
 // tls reads the first messages of one side: of a client its hello, of a server its hello and, if they are asked for, its certificates.
-func (c *Conversation) tls(d *stream, part []byte, timeNs uint64) ([]Found, error) {
+func (c *Conversation) tls(d *stream, part []byte, s *flow.Sample) ([]Found, error) {
 	var list []Found
 	for !d.over {
 		message, err := d.messages.Next(part)
@@ -168,7 +172,7 @@ func (c *Conversation) tls(d *stream, part []byte, timeNs uint64) ([]Found, erro
 			return list, nil
 		case err == nil:
 			var more []Found
-			more, err = c.message(d, message, timeNs)
+			more, err = c.message(d, message, s)
 			list = append(list, more...)
 		}
 		if err != nil {
@@ -180,20 +184,28 @@ func (c *Conversation) tls(d *stream, part []byte, timeNs uint64) ([]Found, erro
 }
 
 // message reads a handshake message, and says whether the stream is over after it.
-func (c *Conversation) message(d *stream, message fingerprint.Message, timeNs uint64) ([]Found, error) {
+func (c *Conversation) message(d *stream, message fingerprint.Message, s *flow.Sample) ([]Found, error) {
+	side := fingerprint.Server
 	switch message.Type {
 	case fingerprint.MessageClientHello:
-		d.over = true
-		return c.clientHello(message.Body, fingerprint.TCP, timeNs)
+		side = fingerprint.Client
+	case fingerprint.MessageServerHello, fingerprint.MessageCertificate:
+	default:
+		return nil, nil
+	}
+	d.over = true
+	if err := c.speaksAs(side, s.End); err != nil {
+		return nil, err
+	}
+	switch message.Type {
+	case fingerprint.MessageClientHello:
+		return c.clientHello(message.Body, fingerprint.TCP, s.TimeNs)
 	case fingerprint.MessageServerHello:
-		list, err := c.serverHello(message.Body, fingerprint.TCP, timeNs)
+		list, err := c.serverHello(message.Body, fingerprint.TCP, s.TimeNs)
 		d.over = !c.methods["ja4x"] || c.facts.TLSVersion == "1.3" // which encrypts the certificates
 		return list, err
-	case fingerprint.MessageCertificate:
-		d.over = true
-		return c.certificates(message.Body, timeNs)
 	}
-	return nil, nil
+	return c.certificates(message.Body, s.TimeNs)
 }
 
 // certificates returns the fingerprint of each certificate of a chain.
