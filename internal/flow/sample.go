@@ -20,6 +20,7 @@ type Sample struct {
 	Kind   SampleKind
 	TTL    uint8  // or hop limit
 	TimeNs uint64 // CLOCK_MONOTONIC, nanoseconds
+	Origin uint32 // sequence number of the stream's first byte, by which connections between the same ports differ; 0 of a datagram
 	Offset uint32 // where in the stream Data begins, from the first byte that End sent, or that was seen; 0 of a datagram
 	Data   []byte // belongs to who hands it over
 }

@@ -36,6 +36,12 @@ func NewConversation(methods Methods) *Conversation {
 	return &Conversation{methods: methods}
 }
 
+// Replaced says whether a sample is of another connection, which was opened between the same ports: its end began anew.
+func (c *Conversation) Replaced(s *flow.Sample) bool {
+	d := &c.streams[s.End]
+	return s.Kind == flow.SampleStream && d.begun && d.origin != s.Origin
+}
+
 // Facts returns what is known by now.
 func (c *Conversation) Facts() Facts {
 	return c.facts

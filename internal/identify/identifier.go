@@ -118,6 +118,11 @@ func (i *Identifier) talk(k *flow.Key, opener flow.Initiator, ns uint64, of flow
 // Sample takes bytes of a connection.
 func (i *Identifier) Sample(s *flow.Sample) {
 	c, t := i.talk(&s.Key, flow.InitiatorUnknown, s.TimeNs, flow.Counter{}) // a hello tells more than who was seen first
+	if t.Replaced(s) {
+		i.release(t)
+		*t = t.successor()
+		c.Reopened()
+	}
 	greeted := t.facts.SawClientHello
 	found, err := t.Sample(s)
 	if err != nil && !errors.Is(err, fingerprint.ErrIncomplete) { // which may yet be completed

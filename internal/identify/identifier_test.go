@@ -176,6 +176,41 @@ func TestGoesOn(t *testing.T) {
 	}
 }
 
+// TestPortsAgain: a connection between the ports of another one tells nothing of what that one said, but that it said something else.
+func TestPortsAgain(t *testing.T) {
+	f := newFixture(t, files{learn: time.Hour}, flow.JA4, flow.JA4S, flow.JA4T)
+	first := goHellos(t)
+	second := handshake(t, &tls.Config{MaxVersion: tls.VersionTLS12}, &tls.Config{MaxVersion: tls.VersionTLS12})
+	_, firstJA4S := ja4Of(t, first)
+	secondJA4, secondJA4S := ja4Of(t, second)
+	say := func(origin uint32, hellos [2][]byte) {
+		for end, stream := range hellos {
+			for _, s := range piecesOf(uint8(end), stream, 700) {
+				s.Key, s.TimeNs, s.Origin = keyTo(443), f.nowNs, origin+uint32(end)
+				f.Sample(&s)
+			}
+		}
+	}
+	say(1000, first)
+	r := f.tunnelled(keyTo(443))
+	r.EndReason = flow.EndActive
+	if got := f.Describe(r); got.ALPN != "h2" || !slices.Equal(got.Fingerprints[flow.JA4S], []string{firstJA4S}) {
+		t.Errorf("the first: %+v", got)
+	}
+	say(70000, second)
+	got := f.Describe(f.ended(keyTo(443)))
+	ja4, ja4s := got.Fingerprints[flow.JA4], got.Fingerprints[flow.JA4S]
+	if !slices.Equal(ja4, []string{secondJA4}) || !slices.Equal(ja4s, []string{secondJA4S}) || got.ALPN != "" || got.TLSVersion != "1.2" {
+		t.Errorf("the second: %+v", got)
+	}
+	if got.MSS != 1460 || got.Tunnel != "" || len(got.Fingerprints[flow.JA4T]) != 1 {
+		t.Errorf("the second was opened by %+v", got)
+	}
+	if len(got.Anomalies) == 0 || !strings.HasPrefix(got.Anomalies[0], "ja4 changed within the connection") {
+		t.Errorf("anomalies %q", got.Anomalies)
+	}
+}
+
 // TestManyFingerprints keeps the latest of more than an event has room for.
 func TestManyFingerprints(t *testing.T) {
 	var c talk

@@ -63,6 +63,8 @@ const maxStream = 16 << 10
 // stream is what one end of a TCP connection sent. It is read in parts, each of which begins a segment: a request and then the next, or
 // TLS behind what a proxy was told.
 type stream struct {
+	origin   uint32 // sequence number of the first byte, once it has begun
+	begun    bool
 	reading  content // the part that is being read
 	base     uint64  // where it begins
 	pieces   *fingerprint.Stream
@@ -74,6 +76,7 @@ type stream struct {
 // piece takes a piece of a stream.
 func (c *Conversation) piece(s *flow.Sample) ([]Found, error) {
 	d, at := &c.streams[s.End], uint64(s.Offset)
+	d.begun, d.origin = true, s.Origin
 	if d.over || at < d.next || !d.begin(at, s.Data) {
 		return nil, nil
 	}

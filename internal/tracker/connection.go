@@ -137,6 +137,12 @@ func (c *Connection) SetMSS(mss uint16) {
 	c.TunnelIndicator = Tunnel(mss, c.isIPv6())
 }
 
+// Reopened forgets what the ends of the connection said, because others have taken their ports. What was counted and found, and the
+// histories, stay: they are of the 5-tuple, and records may yet tell of both.
+func (c *Connection) Reopened() {
+	c.IdentifiedApp, c.SSHSessionType, c.TunnelIndicator, c.MSSValue = "", "", "", 0
+}
+
 func (c *Connection) isIPv6() bool {
 	addr, err := netip.ParseAddr(c.SrcIP)
 	return err == nil && addr.Unmap().Is6()
