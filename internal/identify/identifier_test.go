@@ -222,6 +222,21 @@ func TestManyFingerprints(t *testing.T) {
 	}
 }
 
+// TestLongFingerprints keeps the latest of those that are too long for an event together.
+func TestLongFingerprints(t *testing.T) {
+	var c talk
+	for _, letter := range []string{"A", "B", "C"} {
+		c.add(flow.JA4HRaw, strings.Repeat(letter, mostToldBytes/2))
+	}
+	if got := c.values[0].list; len(got) != 2 || got[0][0] != 'B' {
+		t.Errorf("%d values, want the latest two", len(got))
+	}
+	c.add(flow.JA4HRaw, strings.Repeat("D", mostToldBytes+1))
+	if got := c.values[0].list; len(got) != 1 || got[0][0] != 'D' {
+		t.Errorf("%d values, want the latest", len(got))
+	}
+}
+
 // ja4Of returns the JA4 and JA4S that hellos have.
 func ja4Of(t *testing.T, hellos [2][]byte) (ja4, ja4s string) {
 	t.Helper()

@@ -9,8 +9,11 @@ import (
 	"weir/internal/tracker"
 )
 
-// mostTold is how many fingerprints of a method an event has, the latest ones.
-const mostTold = 32
+// An event has the latest fingerprints of a method: so many, of so many bytes together, but at least one.
+const (
+	mostTold      = 32
+	mostToldBytes = 4 << 10
+)
 
 // talk is what is kept of a connection beside what the tracker has of it.
 type talk struct {
@@ -34,6 +37,7 @@ type values struct {
 	method flow.Method
 	told   bool
 	list   []string
+	size   int // bytes in list
 }
 
 // successor is what is kept of a connection that takes the place of this one: only what was found that is odd, which an event may not
@@ -51,12 +55,14 @@ func (t *talk) add(m flow.Method, value string) {
 	}
 	v := &t.values[i]
 	if v.told {
-		v.told, v.list = false, nil
+		v.told, v.list, v.size = false, nil, 0
 	}
-	switch {
-	case value == "" || slices.Contains(v.list, value):
+	if value == "" || slices.Contains(v.list, value) {
 		return
-	case len(v.list) == mostTold:
+	}
+	v.size += len(value)
+	for len(v.list) > 0 && (len(v.list) == mostTold || v.size > mostToldBytes) {
+		v.size -= len(v.list[0])
 		v.list = slices.Delete(v.list, 0, 1)
 	}
 	v.list = append(v.list, value)

@@ -14,6 +14,9 @@ const (
 	latestEvents = 900
 )
 
+// longestValue is how many bytes a history keeps of a value. Raw forms can have thousands, of what anybody sends.
+const longestValue = 512
+
 // primaryTypes is the order in which a connection's fingerprints are shown: what names the client's program first, then
 // what names the server's, then what names systems and distances.
 var primaryTypes = []string{
@@ -36,8 +39,8 @@ type Connection struct {
 	PacketCount uint64
 	ByteCount   uint64 // layer 2 frame bytes
 
-	// Fingerprints holds, by type in lower case ("ja4", "ja4s", "ja4h", …), the first 100 and the latest 900 values in
-	// the order in which they were seen, without repetitions in a row. RawFPs holds the unhashed forms likewise.
+	// Fingerprints holds, by type in lower case ("ja4", "ja4s", "ja4h", …), the first 100 and the latest 900 values, of
+	// which 512 bytes, in the order in which they were seen, without repetitions in a row. RawFPs holds the unhashed forms likewise.
 	Fingerprints map[string][]FingerprintEvent
 	RawFPs       map[string][]FingerprintEvent
 
@@ -92,6 +95,9 @@ func (c *Connection) AddRawFingerprint(fpType, raw string, seenAt time.Time, pac
 func addEvent(histories map[string][]FingerprintEvent, fpType string, event FingerprintEvent) {
 	fpType = strings.ToLower(fpType)
 	history := histories[fpType]
+	if len(event.Value) > longestValue {
+		event.Value = strings.Clone(event.Value[:longestValue])
+	}
 	if event.Value == "" || len(history) > 0 && history[len(history)-1].Value == event.Value {
 		return
 	}

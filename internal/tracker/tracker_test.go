@@ -3,6 +3,7 @@ package tracker_test
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -119,5 +120,16 @@ func TestTimestampFromTheFuture(t *testing.T) {
 	tr.Evict(start)
 	if got := tr.Evict(start.Add(time.Hour)); len(got) != 1 || tr.Get(future.ID) == nil {
 		t.Errorf("evicted %v, want the other one", got)
+	}
+}
+
+// TestLongValues: a history keeps no more of a value than is bounded.
+func TestLongValues(t *testing.T) {
+	c := tracker.NewConnection(client, clientPort, server, serverPort, "tcp", start)
+	long := strings.Repeat("a", 511) + "bc"
+	c.AddFingerprint("ja4h", long, start, 1)
+	c.AddFingerprint("ja4h", long, start, 2)
+	if got := c.Fingerprints["ja4h"]; len(got) != 1 || got[0].Value != long[:512] {
+		t.Errorf("got %d values, the first of %d bytes", len(got), len(got[0].Value))
 	}
 }

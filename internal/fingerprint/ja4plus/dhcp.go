@@ -18,10 +18,17 @@ type dhcp struct {
 	requested []byte // those that the client asks for
 }
 
+// longestDHCP bounds a fingerprint, in bytes: those of real clients and servers have up to 200, a datagram full of options thousands.
+const longestDHCP = 512
+
 // fingerprint returns the form that both versions share, as in disco0000in_61-55_1-3-6-42.
 func (d *dhcp) fingerprint(method string) fingerprint.Fingerprint {
-	return fingerprint.Fingerprint{Method: method, Value: fmt.Sprintf("%s%04d%c%c_%s_%s", d.kind, min(d.size, 9999),
-		flag(d.requests, 'i'), flag(d.named, 'd'), orNone(d.options), orNone(d.requested))}
+	value := fmt.Sprintf("%s%04d%c%c_%s_%s", d.kind, min(d.size, 9999),
+		flag(d.requests, 'i'), flag(d.named, 'd'), orNone(d.options), orNone(d.requested))
+	if len(value) > longestDHCP {
+		return fingerprint.Fingerprint{}
+	}
+	return fingerprint.Fingerprint{Method: method, Value: value}
 }
 
 // messageName returns the name of a message type, or its number if it has none.

@@ -37,6 +37,8 @@ func TestJA4D(t *testing.T) {
 		"no domain name in it": {message4(discover, "\x51\x03\x00\x00\x00", end), "disco0000nn_00_00"},
 		"a large size":         {message4(discover, "\x39\x02\xff\xff", end), "disco9999nn_57_00"},
 		"padding between":      {message4("\x00", discover, "\x00\x00", "\x0c\x01a", end, "\x0c\x01a"), "disco0000nn_12_00"},
+		"many options":         {message4(discover, strings.Repeat("\xfe\x00", 124), end), "disco0000nn_254" + strings.Repeat("-254", 123) + "_00"},
+		"too many options":     {message4(discover, strings.Repeat("\xfe\x00", 125), end), ""},
 		"no end":               {message4(discover, "\x0c\x01a"), "disco0000nn_12_00"},
 		"no type":              {message4("\x0c\x01a", end), "00000" + "0000nn_12_00"},
 		"an unknown type":      {message4("\x35\x01\x63", end), "00099" + "0000nn_00_00"},
