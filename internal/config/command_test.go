@@ -33,7 +33,7 @@ func defaults() Settings {
 		CloseLinger:      time.Second,
 		Fingerprints:     Fingerprints{flow.JA4},
 		FingerprintLearn: 24 * time.Hour,
-		FingerprintRate:  100000,
+		FingerprintRate:  20000,
 		EndpointURL:      Endpoint{},
 		BatchSize:        500,
 		SendInterval:     5 * time.Second,

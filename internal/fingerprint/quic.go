@@ -1,6 +1,7 @@
 package fingerprint
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -8,8 +9,9 @@ import (
 
 // How much of a QUIC connection is read. A ClientHello with post-quantum keys takes two datagrams.
 const (
-	maxDatagrams = 4 // of each side
-	maxPackets   = 8 // of each datagram
+	maxDatagrams = 4  // of each side
+	maxPackets   = 8  // of each datagram
+	maxFrames    = 32 // of CRYPTO in each packet; Chromium shuffles a hello in some 10
 	maxCrypto    = 16 << 10
 )
 
@@ -36,14 +38,15 @@ func IsQUIC(datagram []byte) bool {
 		versionOf(binary.BigEndian.Uint32(datagram[1:])) != nil
 }
 
-// Add takes a datagram that one side sent. An error tells why a packet in it was not read; the others were.
+// Add takes a datagram that one side sent. An error tells why a packet in it was not read; those before it were. All of them have one
+// destination (RFC 9000, section 12.2), so that keys are made once for them.
 func (q *Initials) Add(from Side, datagram []byte) error {
 	if q.Spent(from) {
 		return nil
 	}
 	q.sides[from].datagrams++
-	var failed error
-	for range maxPackets {
+	var destination []byte
+	for n := range maxPackets {
 		if !IsQUIC(datagram) { // a short header, version negotiation, or what fills the datagram up
 			break
 		}
@@ -51,14 +54,19 @@ func (q *Initials) Add(from Side, datagram []byte) error {
 		if err != nil {
 			return err
 		}
+		if n == 0 {
+			destination = packet.destination
+		} else if !bytes.Equal(packet.destination, destination) {
+			break
+		}
 		datagram = datagram[len(packet.bytes):]
 		if packet.initial {
 			if err := q.addInitial(from, packet); err != nil {
-				failed = err
+				return err
 			}
 		}
 	}
-	return failed
+	return nil
 }
 
 // Begun says whether a packet of the client was opened, which shows that it was the client's.

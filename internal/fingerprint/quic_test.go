@@ -224,6 +224,32 @@ func TestCoalescedPackets(t *testing.T) {
 	wantBigHello(t, &q)
 }
 
+// What comes behind a packet for another destination in a datagram is not read (RFC 9000, section 12.2): each would need keys of its own.
+func TestCoalescedPacketsOfAnotherDestination(t *testing.T) {
+	to := func(destination string, frames []byte) []byte {
+		return sealed{
+			version: version1, origin: []byte(destination), destination: []byte(destination), numberBytes: 4, frames: frames,
+		}.packet(t)
+	}
+	var q Initials
+	if err := q.Add(Client, join(to("a", bigCrypto(0, 900)), to("b", bigCrypto(0, bigEnd)))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.Message(Client); !errors.Is(err, ErrIncomplete) || string(q.origin) != "a" {
+		t.Errorf("error %v, origin %q, want that the hello for a is incomplete", err, q.origin)
+	}
+}
+
+func TestFramesAreLimited(t *testing.T) {
+	for count, want := range map[int]error{maxFrames: nil, maxFrames + 1: ErrMalformed} {
+		var q Initials
+		err := q.Add(Client, initial(t, version1, "o", 0, bytes.Repeat(crypto(7, []byte("x")), count)))
+		if !errors.Is(err, want) {
+			t.Errorf("%d frames: error %v, want %v", count, err, want)
+		}
+	}
+}
+
 func TestDatagramsThatAreNotRead(t *testing.T) {
 	good := initial(t, version1, "origin00", 1, bigCrypto(0, 1000))
 	forged := bytes.Clone(good)

@@ -15,12 +15,16 @@ const (
 // addFrames adds what CRYPTO frames carry to a stream.
 func addFrames(crypto *Stream, frames []byte) error {
 	r := reader{rest: frames}
+	pieces := 0
 	for len(r.rest) > 0 {
 		switch kind := r.varint(); kind {
 		case framePadding, framePing:
 		case frameACK, frameACKWithECN:
 			passOverACK(&r, kind == frameACKWithECN)
 		case frameCrypto:
+			if pieces++; pieces > maxFrames {
+				return fmt.Errorf("more than %d CRYPTO frames in a QUIC packet: %w", maxFrames, ErrMalformed)
+			}
 			offset := r.varint()
 			crypto.Add(offset, r.takeVarint(r.varint()))
 		case frameConnectionClose:

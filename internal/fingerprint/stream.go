@@ -6,7 +6,7 @@ type Stream struct {
 	limit  int
 	bytes  []byte   // bytes[:whole] are all there; behind them early ones lie in their places
 	whole  int      // how many bytes there are before the first gap
-	placed []uint64 // a bit for each byte that is there; nil while none came early
+	placed []uint64 // a bit for each byte that was put there; nil if none ever came early
 }
 
 // NewStream returns a stream of which only the first so many bytes are kept.
@@ -27,7 +27,7 @@ func (s *Stream) Add(offset uint64, piece []byte) {
 	}
 	switch {
 	case len(piece) == 0:
-	case start == s.whole && s.placed == nil:
+	case start == s.whole && s.whole == len(s.bytes): // nothing waits behind it
 		s.extend(start + len(piece))
 		copy(s.bytes[start:], piece)
 		s.whole = len(s.bytes)
@@ -50,9 +50,6 @@ func (s *Stream) place(start int, piece []byte) {
 	}
 	for s.whole < len(s.bytes) && s.has(s.whole) {
 		s.whole++
-	}
-	if s.whole == len(s.bytes) {
-		s.placed = nil
 	}
 }
 

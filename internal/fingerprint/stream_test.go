@@ -98,3 +98,18 @@ func FuzzStream(f *testing.F) {
 		}
 	})
 }
+
+// Pieces that each close the gap of another one make no more than one note of what came early.
+func TestStreamOutOfOrderAllocatesOnce(t *testing.T) {
+	n := testing.AllocsPerRun(10, func() {
+		s := NewStream(1000)
+		s.Add(999, []byte{1}) // room for all
+		for at := uint64(0); at < 998; at += 2 {
+			s.Add(at+1, []byte{1})
+			s.Add(at, []byte{1})
+		}
+	})
+	if n > 3 { // itself, the bytes, the note
+		t.Errorf("%v allocations", n)
+	}
+}
