@@ -11,7 +11,7 @@ import (
 	"weir/internal/flow"
 )
 
-// Methods are those that are on, by the names that their fingerprints have. With ja4d, ja4d6 is on too.
+// Methods are those that are on, by the names that their fingerprints have.
 type Methods map[string]bool
 
 // Found is a fingerprint, and when what it was made of was complete.

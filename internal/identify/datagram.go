@@ -106,14 +106,11 @@ const (
 
 // dhcp takes a datagram that may be of DHCP, and returns its fingerprint.
 func (c *Conversation) dhcp(s *flow.Sample) []Found {
-	if !c.methods["ja4d"] {
-		return nil
-	}
 	for _, end := range s.Key.Ends {
-		switch end.Port() {
-		case portDHCPServer, portDHCPClient:
+		switch port := end.Port(); {
+		case c.methods["ja4d"] && (port == portDHCPServer || port == portDHCPClient):
 			return found(nil, ja4plus.JA4D(s.Data), s.TimeNs)
-		case portDHCPv6Client, portDHCPv6Server:
+		case c.methods["ja4d6"] && (port == portDHCPv6Client || port == portDHCPv6Server):
 			return found(nil, ja4plus.JA4D6(s.Data), s.TimeNs)
 		}
 	}

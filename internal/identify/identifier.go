@@ -64,9 +64,6 @@ func New(cfg Config, clock Clock, reg prometheus.Registerer) (*Identifier, error
 		i.wanted[method] = true
 		i.methods[method.Hashed().String()] = true
 	}
-	if i.wanted[flow.JA4D6] {
-		i.methods[flow.JA4D.String()] = true
-	}
 	i.table.IdleAfter(cfg.TCPIdle, cfg.OtherIdle)
 	i.table.OnEvict = i.forget
 	i.readClock()
@@ -197,12 +194,19 @@ func (i *Identifier) Describe(r *flow.Record) *flow.Identity {
 	return &i.next
 }
 
-// open notes how the connection was opened.
+// open notes how the connection was opened, by the first SYN: anybody can send another one. What is usual is decided by those that
+// were answered and went on, which takes a real address.
 func (i *Identifier) open(c *tracker.Connection, t *talk, r *flow.Record) {
 	i.note(c, t, t.Handshake(r.Handshake, r.Initiator))
-	t.rtt = roundTrip(r.Handshake)
-	if mss := announcedMSS(r.Handshake.SYN.Options); mss > 0 {
+	if t.rtt == 0 {
+		t.rtt = roundTrip(r.Handshake)
+	}
+	mss := announcedMSS(r.Handshake.SYN.Options)
+	if mss > 0 && c.MSSValue == 0 {
 		c.SetMSS(mss)
+	}
+	if mss > 0 && r.Handshake.ACKNs > 0 && !t.voted {
+		t.voted = true
 		i.usualMSS(t).Add(mss)
 	}
 }

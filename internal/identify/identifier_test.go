@@ -362,6 +362,52 @@ func TestUnusualTunnel(t *testing.T) {
 	}
 }
 
+// TestLateSYN: a SYN that comes later, which anybody can send, changes nothing of what is known.
+func TestLateSYN(t *testing.T) {
+	f := newFixture(t, files{learn: time.Hour}, flow.JA4, flow.JA4T)
+	r := f.ended(keyTo(443))
+	r.EndReason = flow.EndActive
+	want := *f.Describe(r)
+	r.Handshake = &flow.Handshake{SYN: f.tunnelled(keyTo(443)).Handshake.SYN}
+	if got := *f.Describe(r); !reflect.DeepEqual(got, want) || got.MSS == 0 || got.HandshakeRTT == 0 {
+		t.Errorf("\n got %+v\nwant %+v", got, want)
+	}
+}
+
+// TestUnansweredSYNsHaveNoVote on what MSS is usual.
+func TestUnansweredSYNsHaveNoVote(t *testing.T) {
+	f := newFixture(t, files{learn: time.Hour}, flow.JA4)
+	for range 20 {
+		f.Describe(f.ended(keyTo(443)))
+	}
+	for range 40 {
+		r := f.tunnelled(keyTo(443))
+		r.Handshake.ACKNs = 0
+		f.Describe(r)
+	}
+	if got := f.usual[0].Value(); got != 1460 {
+		t.Errorf("usual MSS %d", got)
+	}
+}
+
+// TestOnlyNamedDHCP: of the two versions of DHCP only that one is looked at whose method is on.
+func TestOnlyNamedDHCP(t *testing.T) {
+	message4 := append(make([]byte, 236), "\x63\x82\x53\x63\x35\x01\x01\xff"...)
+	message6 := []byte{1, 0, 0, 1, 0, 8, 0, 2, 0, 0}
+	for method, other := range map[flow.Method]flow.Method{flow.JA4D: flow.JA4D6, flow.JA4D6: flow.JA4D} {
+		f := newFixture(t, files{learn: time.Hour}, method)
+		for port, data := range map[uint16][]byte{67: message4, 547: message6} {
+			k := keyTo(port)
+			k.Protocol = 17
+			f.Sample(&flow.Sample{Key: k, Kind: flow.SampleDatagram, Data: data, TimeNs: f.nowNs})
+		}
+		made, others := testutil.ToFloat64(f.metrics.fingerprints[method]), testutil.ToFloat64(f.metrics.fingerprints[other])
+		if made != 1 || others != 0 {
+			t.Errorf("%s: %v made, and %v of %s", method, made, others, other)
+		}
+	}
+}
+
 // TestClient: who says hello is the client, whoever was seen first.
 func TestClient(t *testing.T) {
 	f := newFixture(t, files{learn: time.Hour}, flow.JA4, flow.JA4S)

@@ -26,6 +26,7 @@ type talk struct {
 	bad     string
 	news    string
 	rtt     time.Duration
+	voted   bool            // for the usual MSS
 	sent    [2]flow.Counter // by end, in the records until now
 	client  uint8           // end that sent a ClientHello
 	v6      bool
