@@ -224,7 +224,7 @@ func (i *Identifier) evaluate(c *tracker.Connection, t *talk, r *flow.Record) {
 	over := r.EndReason != flow.EndActive && r.EndReason != flow.EndShutdown
 	for _, rule := range c.Evaluate(&tracker.Facts{
 		ClientHello: t.facts.SawClientHello, ServerHello: t.facts.SawServerHello,
-		HTTP: t.facts.CarriesHTTP, SSH: t.facts.CarriesSSH,
+		HTTP: t.facts.CarriesHTTP, SSH: t.facts.CarriesSSH, HTTPSampled: i.methods[flow.JA4H.String()],
 		Ended:     over && r.SamplingRate == 1 && t.unanswered(),
 		BadReason: t.bad, NewFingerprint: t.news, UsualMSS: i.usualMSS(t).Value(),
 	}) {

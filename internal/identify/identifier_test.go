@@ -341,6 +341,15 @@ func TestAnomalies(t *testing.T) {
 	}
 }
 
+// TestProxyUnseen: where HTTP is not sampled, what a proxy carries raises nothing.
+func TestProxyUnseen(t *testing.T) {
+	f := newFixture(t, files{learn: time.Hour}, flow.JA4)
+	f.send(keyTo(8080), goHellos(t), 1<<16)
+	if got := f.Describe(f.ended(keyTo(8080))); got.Anomalies != nil || len(got.Fingerprints[flow.JA4]) != 1 {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestUnusualTunnel knows what MSS others have, by IP version.
 func TestUnusualTunnel(t *testing.T) {
 	f := newFixture(t, files{learn: time.Hour}, flow.JA4)

@@ -12,6 +12,7 @@ type Facts struct {
 	ServerHello bool // a TLS ServerHello was seen
 	HTTP        bool // a request head of HTTP/1 was seen, not encrypted
 	SSH         bool // SSH was seen
+	HTTPSampled bool // HTTP is looked for, so that none seen means none sent
 	Ended       bool // the connection is over, and what the server sent was looked at
 
 	BadReason      string // why a fingerprint is on the list of bad ones; "" if that is not known
@@ -103,9 +104,9 @@ func fingerprintChanged(c *Connection, _ *Facts) string {
 var plainPorts = []uint16{22, 23, 43, 53, 79, 80, 8000, 8080}
 
 // tlsOnPlainPort leaves out what follows plain HTTP on the same connection: that is how a proxy's CONNECT looks (RFC 9110,
-// section 9.3.6).
+// section 9.3.6). It does not judge where HTTP is not looked for.
 func tlsOnPlainPort(c *Connection, f *Facts) string {
-	if !f.ClientHello || f.HTTP || !slices.Contains(plainPorts, c.DstPort) {
+	if !f.ClientHello || f.HTTP || !f.HTTPSampled || !slices.Contains(plainPorts, c.DstPort) {
 		return ""
 	}
 	return fmt.Sprintf("TLS on port %d, where another protocol is expected", c.DstPort)

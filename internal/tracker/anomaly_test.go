@@ -37,9 +37,10 @@ func mss(value uint16) func(*tracker.Connection) {
 // portCases are those of protocols on ports of others.
 func portCases() []anomalyCase {
 	const onPlain, onTLS = "tls_on_plain_port", "plain_on_tls_port"
-	hello := tracker.Facts{ClientHello: true}
+	hello := tracker.Facts{ClientHello: true, HTTPSampled: true}
 	cases := []anomalyCase{
-		{"TLS of a proxy", 8080, nothing, tracker.Facts{ClientHello: true, HTTP: true}, "", ""},
+		{"TLS of a proxy", 8080, nothing, tracker.Facts{ClientHello: true, HTTP: true, HTTPSampled: true}, "", ""},
+		{"TLS where a proxy is not seen", 8080, nothing, tracker.Facts{ClientHello: true}, "", ""},
 		{"TLS on a port of TLS", 443, nothing, hello, "", ""},
 		{"TLS on any port", 4433, nothing, hello, "", ""},
 		{"HTTP on a port of HTTP", 80, nothing, tracker.Facts{HTTP: true}, "", ""},
