@@ -22,8 +22,10 @@ type key struct {
 var protocolNumbers = numberProtocols()
 
 func numberProtocols() map[string]uint8 {
-	numbers := make(map[string]uint8, 256)
+	const icmpv6 = 58
+	numbers := map[string]uint8{"icmp6": icmpv6, "ipv6-icmp": icmpv6} // by libpcap, by IANA
 	for p := range 256 {
+		numbers[strconv.Itoa(p)] = uint8(p)
 		numbers[protocolName(uint8(p))] = uint8(p)
 	}
 	return numbers
@@ -33,7 +35,7 @@ func protocolName(p uint8) string { return strings.ToLower(flow.ProtocolName(p))
 
 // MakeKey builds the connection map key from a 5-tuple, such as "192.0.2.1:443-198.51.100.7:50123-tcp". Both directions
 // of a connection have the same key: the lower end comes first, comparing address bytes (IPv4 as v4-mapped) and then
-// ports. The protocol is one of flow.ProtocolName, in any case. If it is not, or an address is none, the key is "".
+// ports. The protocol is one of flow.ProtocolName in any case, or a number. If it is not, or an address is none, the key is "".
 //
 // A connection of another zone or network namespace than 0 (flow.Key) has both behind its key: "…-tcp@7.1".
 func MakeKey(srcIP string, srcPort uint16, dstIP string, dstPort uint16, proto string) string {

@@ -141,6 +141,10 @@ func (t *Tracker) count(e *entry, ts time.Time, packets, bytes uint64) {
 	if ts.Before(e.FirstSeen) {
 		e.FirstSeen = ts
 	}
+	if t.swept.Sub(e.LastSeen) > t.shortestIdle() { // it may be stale: Evict finds it in front
+		e.swept = time.Time{}
+		t.lru.MoveToFront(t.entries[e.key])
+	}
 }
 
 // Get returns the connection with a key of MakeKey, or nil if there is none.
@@ -188,12 +192,12 @@ func (t *Tracker) End(k flow.Key) *Connection {
 // Evict removes the connections whose last packet is longer ago than their protocol's idle timeout, then the least
 // recently updated ones while there are more than the maximum, and returns them.
 //
-// It looks only at those in front that were not updated for the shortest timeout, by its own clock: a timestamp that lies
-// far in the past lets a connection go no sooner, and one in the future keeps no other than its own.
+// It looks only at those in front that were not updated for the shortest timeout, by its own clock, or whose last packet was
+// older than that already: a timestamp in the future keeps no other connection than its own.
 func (t *Tracker) Evict(now time.Time) []*Connection {
 	var evicted []*Connection
 	t.swept = now
-	shortest := min(t.tcpIdle, t.otherIdle)
+	shortest := t.shortestIdle()
 	for element := t.lru.Front(); element != nil; {
 		e, next := element.Value.(*entry), element.Next()
 		if now.Sub(e.swept) <= shortest {
@@ -210,6 +214,8 @@ func (t *Tracker) Evict(now time.Time) []*Connection {
 	t.evict(evicted)
 	return evicted
 }
+
+func (t *Tracker) shortestIdle() time.Duration { return min(t.tcpIdle, t.otherIdle) }
 
 func (t *Tracker) idle(protocol uint8) time.Duration {
 	if protocol == protocolTCP {

@@ -133,3 +133,24 @@ func TestLongValues(t *testing.T) {
 		t.Errorf("got %d values, the first of %d bytes", len(got), len(got[0].Value))
 	}
 }
+
+// TestTimestampFromThePast: a connection that is stale by its last packet goes, though it was updated just now.
+func TestTimestampFromThePast(t *testing.T) {
+	tr := tracker.NewTracker(10)
+	now := start.Add(time.Hour)
+	tr.Evict(now)
+	fresh := tr.Update(client, 1, server, serverPort, "tcp", now, 1)
+	stale := tr.Update(client, 2, server, serverPort, "tcp", now.Add(-10*time.Minute), 1)
+	if got := tr.Evict(now); len(got) != 1 || got[0] != stale || tr.Get(fresh.ID) != fresh {
+		t.Errorf("evicted %v, want the stale one alone", got)
+	}
+}
+
+func TestMakeKeyOfProtocols(t *testing.T) {
+	for proto, want := range map[string]string{"6": "tcp", "17": "udp", "ICMP6": "icmpv6", "ipv6-icmp": "icmpv6", "58": "icmpv6", "256": "", "-1": ""} {
+		key := tracker.MakeKey(client, clientPort, server, serverPort, proto)
+		if key != tracker.MakeKey(client, clientPort, server, serverPort, want) || (key == "") != (want == "") {
+			t.Errorf("%s: %q, want that of %q", proto, key, want)
+		}
+	}
+}
