@@ -111,6 +111,16 @@ func TestLongestBeginningWins(t *testing.T) {
 	}
 }
 
+func TestCaseDoesNotCount(t *testing.T) {
+	l := load(t, "application,ja4,ja4s\none,T13D1516H2_8DAAF6152771*,\nboth,"+goHello+","+strings.ToUpper(sliverAnswer)+"\n")
+	if got := l.Lookup("ja4", chromeHello, ""); got != "one" {
+		t.Errorf("got %q, want one", got)
+	}
+	if got := l.Lookup("ja4", strings.ToUpper(goHello), sliverAnswer); got != "both" {
+		t.Errorf("got %q, want both", got)
+	}
+}
+
 func TestDatabaseRefuses(t *testing.T) {
 	const header = "Application,ja4\n"
 	long := strings.Repeat("x", 257)
@@ -133,6 +143,8 @@ func TestDatabaseRefuses(t *testing.T) {
 		{"a number for a name", "[{},\n{\"os\":1}]", "record 2, by line 2: json: cannot unmarshal number"},
 		{"a list for a record", "[[]]", "record 1, by line 1: json: cannot unmarshal array"},
 		{"a name with a line break", `[{"os":"a\nb","ja4_fingerprint":"a"}]`, "record 1, by line 1: the text"},
+		{"an object around the records", `{"records":[{"os":"a","ja4_fingerprint":"a"}]}`, "want records with members"},
+		{"records without names", `[{"ja4_fingerprint":"a"},null]`, "want records with members"},
 		{"a record that ends twice", "{}}", "record 1, by line 1: "},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

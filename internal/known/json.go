@@ -55,6 +55,9 @@ func parseJSON(content []byte, isArray bool) (*table, error) {
 	if _, err := decoder.Token(); err != io.EOF {
 		return nil, at(errors.New("want nothing but records up to the end"))
 	}
+	if t.rows > 0 && len(t.texts) == 0 { // such as an object around the records, or an answer that is an error
+		return nil, errors.New("want records with members such as application and ja4_fingerprint, and there is none")
+	}
 	return t, nil
 }
 

@@ -52,8 +52,9 @@ func (t *table) row() error {
 }
 
 // add adds a text to those of a fingerprint. A value stands for every one that begins so if it ends in "*" or has fewer
-// parts than its method.
+// parts than its method. Case does not count.
 func (t *table) add(method, value, ja4s, text string) error {
+	value, ja4s = strings.ToLower(value), strings.ToLower(ja4s)
 	for _, v := range []string{value, ja4s} {
 		if err := checkValue(v); err != nil {
 			return err
@@ -107,8 +108,9 @@ func (t *table) share(text string) string {
 }
 
 // lookup returns the text of a fingerprint or "". An entry that asks for the server's JA4S goes before one that does not,
-// then a whole value before a beginning, then the longest beginning. It does not allocate.
+// then a whole value before a beginning, then the longest beginning. Case does not count. It does not allocate for one in lower case.
 func (t *table) lookup(method, value, ja4s string) string {
+	value, ja4s = strings.ToLower(value), strings.ToLower(ja4s)
 	if ja4s != "" {
 		if text := t.lookupValue(method, value, ja4s); text != "" {
 			return text
