@@ -42,7 +42,6 @@ type ServerHello struct {
 	Cipher     uint16
 	Extensions Extensions
 	ALPN       []byte // the protocol that was chosen; nil if it was not said here
-	Retry      bool   // it is a HelloRetryRequest: another ClientHello and another ServerHello follow
 }
 
 // Extensions are those of a hello, as they were sent.
@@ -145,7 +144,7 @@ func hostName(r *reader) []byte {
 func ParseServerHello(body []byte) (ServerHello, error) {
 	r := reader{rest: body}
 	hello := ServerHello{Version: uint16(r.number(2))}
-	hello.Retry = string(r.take(randomBytes)) == helloRetry
+	r.take(randomBytes)
 	r.vector(1) // legacy_session_id_echo
 	hello.Cipher = uint16(r.number(2))
 	r.take(1) // legacy_compression_method

@@ -74,7 +74,7 @@ func TestParseServerHello(t *testing.T) {
 		},
 		{
 			"asking again", serverHello(helloRetry, 0x1301, extension{ExtensionSupportedVersions, codes(VersionTLS13)}),
-			ServerHello{Version: VersionTLS13, Cipher: 0x1301, Retry: true},
+			ServerHello{Version: VersionTLS13, Cipher: 0x1301},
 		},
 	}
 	for _, test := range tests {
@@ -83,8 +83,7 @@ func TestParseServerHello(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got.Version != test.want.Version || got.Cipher != test.want.Cipher || got.Retry != test.want.Retry ||
-				!bytes.Equal(got.ALPN, test.want.ALPN) {
+			if got.Version != test.want.Version || got.Cipher != test.want.Cipher || !bytes.Equal(got.ALPN, test.want.ALPN) {
 				t.Errorf("parsed as %+v, want %+v", got, test.want)
 			}
 			if _, err := ParseServerHello(test.body[:len(test.body)-1]); !errors.Is(err, ErrMalformed) {

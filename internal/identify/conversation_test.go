@@ -175,7 +175,7 @@ func TestTLS(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			test.facts.ServerName = "www.example"
-			test.facts.SawClientHello, test.facts.SawServerHello, test.facts.CarriesTLS = true, true, true
+			test.facts.SawClientHello, test.facts.SawServerHello = true, true
 			streams := handshake(t, test.client, test.server)
 			for _, size := range []int{1 << 16, 1400, 700, 100, 1} {
 				c := NewConversation(test.methods)
@@ -228,12 +228,12 @@ func TestPartsOfAStream(t *testing.T) {
 		want  []string
 		facts Facts
 	}{
-		{"SOCKS", []string{"\x05\x01\x00", "\x05\x01\x00\x01\x0a\x00\x00\x01\x01\xbb", string(hello)}, []string{"ja4"}, Facts{CarriesTLS: true}},
+		{"SOCKS", []string{"\x05\x01\x00", "\x05\x01\x00\x01\x0a\x00\x00\x01\x01\xbb", string(hello)}, []string{"ja4"}, Facts{SawClientHello: true}},
 		{
 			"CONNECT",
 			[]string{"CONNECT a:443 HTTP/1.1\r\n", "Host: a\r\n\r\n", string(hello)},
 			[]string{"ja4h", "ja4"},
-			Facts{CarriesTLS: true, CarriesHTTP: true},
+			Facts{SawClientHello: true, CarriesHTTP: true},
 		},
 		{"requests", []string{one, "POST /two HTTP/1.1\r\n", "Host: a\r\n\r\nbody", "more body", one}, []string{"ja4h", "ja4h", "ja4h"}, Facts{CarriesHTTP: true}},
 		{"a method in two segments", []string{"GE", one[2:]}, []string{"ja4h"}, Facts{CarriesHTTP: true}},
@@ -256,7 +256,7 @@ func TestPartsOfAStream(t *testing.T) {
 				t.Errorf("fingerprints %v, want %v", got, test.want)
 			}
 			facts := c.Facts()
-			if facts.CarriesTLS != test.facts.CarriesTLS || facts.CarriesHTTP != test.facts.CarriesHTTP || facts.CarriesSSH != test.facts.CarriesSSH {
+			if facts.SawClientHello != test.facts.SawClientHello || facts.CarriesHTTP != test.facts.CarriesHTTP || facts.CarriesSSH != test.facts.CarriesSSH {
 				t.Errorf("facts %+v, want %+v", facts, test.facts)
 			}
 			if n := c.holds(); n > maxStream {
@@ -358,7 +358,7 @@ func TestQUIC(t *testing.T) {
 			t.Errorf("fingerprints %v", got)
 		}
 		want := Facts{
-			ServerName: "example.com", ALPN: "alpn", TLSVersion: "1.3", SawClientHello: true, SawServerHello: true, CarriesTLS: true,
+			ServerName: "example.com", ALPN: "alpn", TLSVersion: "1.3", SawClientHello: true, SawServerHello: true,
 		}
 		if c.Facts() != want {
 			t.Errorf("facts %+v, want %+v", c.Facts(), want)

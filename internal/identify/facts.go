@@ -13,7 +13,6 @@ type Facts struct {
 
 	SawClientHello, SawServerHello bool
 
-	CarriesTLS  bool // in QUIC too
 	CarriesSSH  bool
 	CarriesHTTP bool // HTTP/1, in plain text
 }
@@ -24,7 +23,7 @@ func (c *Conversation) clientHello(body []byte, transport fingerprint.Transport,
 	if err != nil {
 		return nil, err
 	}
-	c.facts.CarriesTLS, c.facts.SawClientHello = true, true
+	c.facts.SawClientHello = true
 	c.facts.ServerName = printable(hello.ServerName)
 	if !c.facts.SawServerHello {
 		c.facts.ALPN, c.facts.TLSVersion = printable(hello.ALPN), versionNames[hello.HighestVersion()]
@@ -41,7 +40,7 @@ func (c *Conversation) serverHello(body []byte, transport fingerprint.Transport,
 	if err != nil {
 		return nil, err
 	}
-	c.facts.CarriesTLS, c.facts.SawServerHello = true, true
+	c.facts.SawServerHello = true
 	c.facts.TLSVersion = versionNames[hello.Version]
 	if hello.ALPN != nil { // from TLS 1.3 on it is encrypted
 		c.facts.ALPN = printable(hello.ALPN)
