@@ -40,7 +40,8 @@ type Connection struct {
 	ByteCount   uint64 // layer 2 frame bytes
 
 	// Fingerprints holds, by type in lower case ("ja4", "ja4s", "ja4h", …), the first 100 and the latest 900 values, of
-	// which 512 bytes, in the order in which they were seen, without repetitions in a row. RawFPs holds the unhashed forms likewise.
+	// which 512 bytes, in the order in which they were seen, without repetitions in a row. RawFPs holds the unhashed forms
+	// likewise. Of a Tracker's connection, either is nil while there are none.
 	Fingerprints map[string][]FingerprintEvent
 	RawFPs       map[string][]FingerprintEvent
 
@@ -82,19 +83,19 @@ func NewConnection(srcIP string, srcPort uint16, dstIP string, dstPort uint16, p
 // AddFingerprint adds a value to the history of its type, unless the last one is the same or it is "". packetNum says
 // which packet of the connection completed it.
 func (c *Connection) AddFingerprint(fpType, fingerprint string, seenAt time.Time, packetNum uint64) {
-	addEvent(c.Fingerprints, fpType, FingerprintEvent{fingerprint, seenAt, packetNum})
+	addEvent(&c.Fingerprints, fpType, FingerprintEvent{fingerprint, seenAt, packetNum})
 }
 
 // AddRawFingerprint is AddFingerprint for the unhashed form.
 func (c *Connection) AddRawFingerprint(fpType, raw string, seenAt time.Time, packetNum uint64) {
-	addEvent(c.RawFPs, fpType, FingerprintEvent{raw, seenAt, packetNum})
+	addEvent(&c.RawFPs, fpType, FingerprintEvent{raw, seenAt, packetNum})
 }
 
 // addEvent makes room in a full history by moving the first events over the oldest of the latest ones: those are fewer
 // than the latest, and append finds a new place for all of them only now and then.
-func addEvent(histories map[string][]FingerprintEvent, fpType string, event FingerprintEvent) {
+func addEvent(histories *map[string][]FingerprintEvent, fpType string, event FingerprintEvent) {
 	fpType = strings.ToLower(fpType)
-	history := histories[fpType]
+	history := (*histories)[fpType]
 	if len(event.Value) > longestValue {
 		event.Value = strings.Clone(event.Value[:longestValue])
 	}
@@ -105,7 +106,10 @@ func addEvent(histories map[string][]FingerprintEvent, fpType string, event Fing
 		copy(history[1:], history[:firstEvents])
 		history = history[1:]
 	}
-	histories[fpType] = append(history, event)
+	if *histories == nil { // most connections have none
+		*histories = make(map[string][]FingerprintEvent)
+	}
+	(*histories)[fpType] = append(history, event)
 }
 
 // LatestFingerprint returns the last value of a type, or "" if there is none.
@@ -164,6 +168,9 @@ func (c *Connection) Snapshot() *Connection {
 }
 
 func copyHistories(histories map[string][]FingerprintEvent) map[string][]FingerprintEvent {
+	if histories == nil {
+		return nil
+	}
 	copies := make(map[string][]FingerprintEvent, len(histories))
 	for fpType, history := range histories {
 		copies[fpType] = slices.Clone(history)

@@ -113,8 +113,6 @@ func newEntry(k key, source uint8, ts time.Time) *entry {
 			DstIP: dst.Addr().String(), DstPort: dst.Port(),
 			Protocol:  protocolName(k.protocol),
 			FirstSeen: ts, LastSeen: ts,
-			Fingerprints: make(map[string][]FingerprintEvent),
-			RawFPs:       make(map[string][]FingerprintEvent),
 		},
 		key:    k,
 		source: source,
