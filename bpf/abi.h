@@ -221,12 +221,13 @@ struct sample_head {
 	struct flow_key key;
 	__u64 time_ns; /* CLOCK_MONOTONIC */
 	__u32 offset;  /* of a piece of a stream: how many bytes its end sent before it, as far as that was seen */
+	__u32 origin;  /* the sequence number from which that is counted: another one is of another connection */
 	__u16 len;     /* bytes that follow */
 	__u8 kind;     /* enum sample_kind */
 	__u8 end;      /* the packet was sent by end n of the key */
 	__u8 ttl;      /* or hop limit */
 	__u8 opened;   /* which end opened the connection: one of STATE_OPENED, 0 if that is not known */
-	__u8 pad[6];
+	__u8 pad[2];
 };
 
 #define SAMPLE_MAX 16384

@@ -81,8 +81,10 @@ static __always_inline void follow_handshake(struct sampler *s, const struct pac
 
 	switch (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) {
 	case TCP_SYN:
-		if (!h || h->syn.sequence != sequence || !h->syn.ns)
+		if (!h || h->syn.sequence != sequence || !h->syn.ns) {
 			begin_handshake(s, p, 0);
+			renew(s);
+		}
 		return;
 	case TCP_SYN | TCP_ACK:
 		if (!h)

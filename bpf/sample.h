@@ -80,6 +80,7 @@ static __always_inline void sample_datagrams(void *ctx, enum hook hook, const st
 		len = look_at_datagram(p);
 		if (len && !copy(ctx, hook, f, s, p->header_len + at, len)) {
 			s->sample.head.offset = 0;
+			s->sample.head.origin = 0;
 			describe(&s->sample.head, s, p, SAMPLE_DATAGRAM, len);
 			put(&s->sample, sizeof(s->sample.head) + bounded_to(len, SAMPLE_MAX));
 		}
@@ -102,6 +103,7 @@ static __always_inline void sample(void *ctx, enum hook hook, const struct frame
 	s->now_ns = precise_ns();
 	s->state = slot->entry.state;
 	s->settled = 0;
+	s->renewed = 0;
 	s->segment = f->segment;
 	s->there = f->len > p->header_len ? f->len - p->header_len : 0;
 	s->payload = p->payload_len == PAYLOAD_UNKNOWN ? s->there : p->payload_len;
@@ -113,6 +115,8 @@ static __always_inline void sample(void *ctx, enum hook hook, const struct frame
 		sample_datagrams(ctx, hook, f, s, p);
 	else
 		settle_end(s, p);
+	if (s->renewed && slot->entry.state & STATE_SAMPLED)
+		__sync_fetch_and_and(&slot->entry.state, ~STATE_SAMPLED);
 	if (s->settled)
 		__sync_fetch_and_or(&slot->entry.state, s->settled);
 }

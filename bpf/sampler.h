@@ -21,7 +21,8 @@ struct sampler {
 	__u64 now_ns;
 	__u64 due_ns;  /* when this CPU's next copy is due, by the rate that is set */
 	__u32 state;   /* flow_entry.state */
-	__u32 settled; /* bits to set there */
+	__u32 settled; /* bits to set there, */
+	__u32 renewed; /* after those of STATE_SAMPLED were cleared */
 	__u32 peeked;  /* bytes in peek */
 	__u32 payload; /* bytes behind the transport header */
 	__u32 there;   /* of these, what the frame has */
@@ -60,6 +61,13 @@ static __always_inline __u32 bounded_to(__u32 len, __u32 max)
 		len = max;
 	barrier_var(len); /* or the compiler, which knows better, leaves the form out */
 	return ((len - 1) & (max - 1)) + 1;
+}
+
+/* That a SYN is no repetition: it begins another connection in the entry, of which nothing was copied. */
+static __always_inline void renew(struct sampler *s)
+{
+	s->renewed = 1;
+	s->state &= ~STATE_SAMPLED;
 }
 
 /* That the sender's packets are done with. */

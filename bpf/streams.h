@@ -240,6 +240,7 @@ static __always_inline __u32 follow_segment(struct sampler *s, const struct pack
 	}
 	s->offset = offset;
 	s->sample.head.offset = sequence - st->origin;
+	s->sample.head.origin = st->origin;
 	s->follow = st->kind == STREAM_CERTIFICATES || st->kind == STREAM_HTTP;
 	return piece(s, st, offset);
 }
@@ -269,6 +270,7 @@ static __always_inline __u32 follow_stream(struct sampler *s, const struct packe
 			__builtin_memset(st, 0, sizeof(*st));
 			st->first = sequence;
 			st->kind = STREAM_BEGUN;
+			renew(s);
 		}
 	}
 	if (!st->looks)
@@ -295,7 +297,7 @@ __noinline int look_at_segment(struct packet *p)
 		return 0;
 	if (config.samples & WANT_HANDSHAKE)
 		follow_handshake(s, p);
-	if (config.samples & WANT_SSH && s->state & STATE_SSH) {
+	if (config.samples & WANT_SSH && s->state & STATE_SSH && !(p->tcp_flags & TCP_SYN)) {
 		gather(s, p);
 		return 0;
 	}

@@ -242,12 +242,13 @@ type kernelSampleHead struct {
 	Key    kernelFlowKey
 	TimeNs uint64
 	Offset uint32
+	Origin uint32
 	Len    uint16
 	Kind   uint8
 	End    uint8
 	Ttl    uint8
 	Opened uint8
-	Pad    [6]uint8
+	Pad    [2]uint8
 }
 
 type kernelSampleKind uint32
@@ -265,6 +266,7 @@ type kernelSampler struct {
 	DueNs     uint64
 	State     uint32
 	Settled   uint32
+	Renewed   uint32
 	Peeked    uint32
 	Payload   uint32
 	There     uint32
@@ -272,6 +274,7 @@ type kernelSampler struct {
 	Offset    uint32
 	Follow    uint32
 	Peek      [128]uint8
+	_         [4]byte
 	Handshake kernelHandshake
 	Sample    struct {
 		_    structs.HostLayout

@@ -111,7 +111,7 @@ func (d *Datapath) decodeSample(raw []byte, sample func(*flow.Sample), lengths f
 	}
 	sample(&flow.Sample{
 		Key: key, VLAN: where.vlan, Opener: initiator(kernelFlowState(head.Opened)), End: head.End, Kind: kind, TTL: head.Ttl,
-		TimeNs: head.TimeNs, Offset: head.Offset, Data: data[:head.Len:head.Len],
+		TimeNs: head.TimeNs, Offset: head.Offset, Origin: head.Origin, Data: data[:head.Len:head.Len],
 	})
 	return nil
 }

@@ -147,6 +147,15 @@ func plainStreams() []streamRow {
 				step{false, 50000, testnet.SYN, nil}, step{false, 50001, testnet.ACK, hello}),
 			[]sampled{{false, 0, hello}, {false, 0, hello}},
 		},
+		{
+			"the same ports again, without an end",
+			slices.Concat(opened(says(false, 0, hello)), []step{
+				{false, 0, testnet.SYN, nil}, says(false, 0, hello), // the first connection's, once more
+				{false, 50000, testnet.SYN, nil}, {true, 70000, testnet.SYN | testnet.ACK, nil},
+				{false, 50001, testnet.ACK, hello}, {true, 70001, testnet.ACK, answer},
+			}),
+			[]sampled{{false, 0, hello}, {false, 0, hello}, {true, 0, answer}},
+		},
 		{"nothing known", opened(says(false, 0, more), says(true, 0, more)), nil},
 		{
 			"behind plain text",
@@ -376,5 +385,25 @@ func TestDHCP(t *testing.T) {
 	k.run(t, kernelProgXdpIngress, testnet.UDP("10.0.0.1:1068", "10.0.0.2:1067", 300).Bytes(), nil)
 	if got, _ := k.samples(t); len(got) != 0 {
 		t.Errorf("other ports gave %+v", got)
+	}
+}
+
+// TestSampleOrigin tells which of the connections between the same ports, one after the other, a piece is of.
+func TestSampleOrigin(t *testing.T) {
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleTLS})
+	hello := record(22, 1, 512)
+	for _, s := range []step{
+		{false, 0, testnet.SYN, nil}, says(false, 0, hello[:100]), says(false, 100, hello[100:]),
+		{false, 50000, testnet.SYN, nil}, says(false, 50000, hello),
+	} {
+		k.run(t, kernelProgXdpIngress, s.frame(client, server), nil)
+	}
+	got, _ := k.samples(t)
+	var origins []uint32
+	for _, s := range got {
+		origins = append(origins, s.Origin-firstSequence)
+	}
+	if want := []uint32{1, 1, 50001}; !slices.Equal(origins, want) {
+		t.Errorf("origins %d behind the first SYN, want %d", origins, want)
 	}
 }

@@ -21,6 +21,7 @@ type Sample struct {
 	TTL    uint8  // or hop limit
 	TimeNs uint64 // CLOCK_MONOTONIC, nanoseconds
 	Offset uint32 // where in the stream Data begins, from the first byte that End sent, or that was seen; 0 of a datagram
+	Origin uint32 // the TCP sequence number of that first byte: another one is of another connection; 0 of a datagram
 	Data   []byte // belongs to who hands it over
 }
 
