@@ -55,6 +55,7 @@ enum flow_state {
 	STATE_SSH = 1 << 9, /* lengths of its packets are gathered */
 	STATE_SAMPLED = STATE_SAMPLED_0 | STATE_SAMPLED_1 | STATE_SSH,
 	STATE_HELD = 1 << 10, /* a CPU hands it over or takes it away; never in a record */
+	STATE_FOLLOWED = 1 << 11, /* what `streams` and `handshakes` have of its slot is its own */
 };
 
 /*
@@ -277,6 +278,7 @@ struct ledger_page {
 	__u64 samples;
 	__u64 samples_limited; /* left out, there being too many at a time */
 	__u64 samples_full;    /* left out, the ring `samples` being full */
+	__u64 samples_forgotten; /* SSH connections whose lengths made room for those of others */
 };
 
 #define SWEEP_WORDS 1024

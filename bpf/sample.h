@@ -88,6 +88,20 @@ static __always_inline void sample_datagrams(void *ctx, enum hook hook, const st
 	}
 }
 
+/* Forgets the connection that had the slot before. Of packets that are the first at the same time, one does so. */
+static __always_inline void begin(struct flow_entry *e, __u32 index)
+{
+	struct handshake *h = bpf_map_lookup_elem(&handshakes, &index);
+	struct streams *c = bpf_map_lookup_elem(&streams, &index);
+
+	if (__sync_fetch_and_or(&e->state, STATE_FOLLOWED) & STATE_FOLLOWED)
+		return;
+	if (h)
+		forget_handshake(h);
+	if (c)
+		__builtin_memset(c, 0, sizeof(*c));
+}
+
 /* Looks at a packet, and notes in its entry what needs no further look. */
 static __always_inline void sample(void *ctx, enum hook hook, const struct frame *f, struct packet *p)
 {
@@ -97,9 +111,12 @@ static __always_inline void sample(void *ctx, enum hook hook, const struct frame
 	if (!s)
 		return;
 	s->key = p->key;
-	slot = slot_at(index_of(&s->key));
+	s->slot = index_of(&s->key);
+	slot = slot_at(s->slot);
 	if (!slot) /* it was handed over in this instant */
 		return;
+	if (!(slot->entry.state & STATE_FOLLOWED))
+		begin(&slot->entry, s->slot);
 	s->now_ns = precise_ns();
 	s->state = slot->entry.state;
 	s->settled = 0;

@@ -16,8 +16,16 @@
 #define PEEK_MAX 128 /* a TCP header with every option, and what shows what is behind it */
 #define BURST_NS 1000000000ULL
 
+/* A search in the copy for the empty line that ends the head of a request. */
+struct search {
+	__u32 len;     /* bytes of the copy */
+	__u32 matched; /* bytes of the head's end that were found, one behind the other */
+	__u32 end;     /* where in the copy it ends; 0: it goes on */
+};
+
 struct sampler {
 	struct flow_key key; /* of the packet: the kernel takes keys from memory of its own, and not from a caller's */
+	__u32 slot; /* index of its entry */
 	__u64 now_ns;
 	__u64 due_ns;  /* when this CPU's next copy is due, by the rate that is set */
 	__u32 state;   /* flow_entry.state */
@@ -29,6 +37,7 @@ struct sampler {
 	__u32 segment; /* of these, what each packet has that a super-packet stands for; else 0 */
 	__u32 offset;  /* in its message, of the piece of a stream that is copied */
 	__u32 follow;  /* the copy may show where the message ends */
+	struct search search;
 	__u8 peek[PEEK_MAX]; /* a segment from its transport header on, or the beginning of a datagram's payload */
 	struct handshake handshake;
 	struct sample sample;

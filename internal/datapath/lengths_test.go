@@ -131,4 +131,7 @@ func TestManySSH(t *testing.T) {
 	if len(lengths) != 1 || lengths[0].Key != want {
 		t.Errorf("lengths of %+v, want of the last connection", lengths)
 	}
+	if l := k.ledger(t); l.SamplesForgotten != 1 {
+		t.Errorf("%d connections forgotten, want the first one", l.SamplesForgotten)
+	}
 }
