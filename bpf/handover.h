@@ -99,10 +99,10 @@ static __always_inline struct record *reserve(const struct handshake *handshake)
 }
 
 /* Removes the entry that was handed over from the books of what is in the map, and frees its slot. */
-static __always_inline void remove(struct ledger_page *page, const struct record *r, __u32 index)
+static __always_inline void remove(struct ledger_page *page, const struct flow_slot *slot, __u32 index)
 {
-	if (config.samples & WANT_SSH && r->entry.state & STATE_SSH)
-		bpf_map_delete_elem(&ssh, &r->key);
+	if (config.samples & WANT_SSH && slot->entry.state & STATE_SSH)
+		bpf_map_delete_elem(&ssh, &slot->key);
 	release(index);
 	if (page)
 		__sync_fetch_and_add(&page->deletes, 1);
@@ -129,7 +129,7 @@ static __always_inline int hand_over_held(struct flow_slot *slot, __u32 index, e
 		forget_handshake(handshake); /* it is told once */
 	}
 	if (why != HANDOVER_ACTIVE)
-		remove(page, r, index);
+		remove(page, slot, index);
 	/* An entry whose last packets left with an active hand-over has nothing to say. */
 	if (!(packets | bytes)) {
 		bpf_ringbuf_discard(r, BPF_RB_NO_WAKEUP);
