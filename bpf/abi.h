@@ -55,6 +55,7 @@ enum flow_state {
 	STATE_SSH = 1 << 9, /* lengths of its packets are gathered */
 	STATE_SAMPLED = STATE_SAMPLED_0 | STATE_SAMPLED_1 | STATE_SSH,
 	STATE_HELD = 1 << 10, /* a CPU hands it over or takes it away; never in a record */
+	STATE_FOLLOWED = 1 << 11, /* what `streams` and `handshakes` have of its slot is its own */
 };
 
 /*
@@ -221,12 +222,13 @@ struct sample_head {
 	struct flow_key key;
 	__u64 time_ns; /* CLOCK_MONOTONIC */
 	__u32 offset;  /* of a piece of a stream: how many bytes its end sent before it, as far as that was seen */
+	__u32 origin;  /* the sequence number from which that is counted: another one is of another connection */
 	__u16 len;     /* bytes that follow */
 	__u8 kind;     /* enum sample_kind */
 	__u8 end;      /* the packet was sent by end n of the key */
 	__u8 ttl;      /* or hop limit */
 	__u8 opened;   /* which end opened the connection: one of STATE_OPENED, 0 if that is not known */
-	__u8 pad[6];
+	__u8 pad[2];
 };
 
 #define SAMPLE_MAX 16384
@@ -276,6 +278,7 @@ struct ledger_page {
 	__u64 samples;
 	__u64 samples_limited; /* left out, there being too many at a time */
 	__u64 samples_full;    /* left out, the ring `samples` being full */
+	__u64 samples_forgotten; /* SSH connections whose lengths made room for those of others */
 };
 
 #define SWEEP_WORDS 1024

@@ -247,9 +247,9 @@ static __always_inline enum fate account(struct ledger_page *page, struct packet
 		__sync_fetch_and_or(&entry->tcp_flags, flags);
 	if (turning)
 		follow(page, p, entry, entry->half[!end].owner, now);
-	/* Of most connections all but the first packets are not. */
+	/* Of most connections all but the first packets are not. A SYN may begin another one. */
 	if (config.samples)
-		p->sampled = !(entry->state & STATE_SAMPLED_0 << p->from);
+		p->sampled = !(entry->state & STATE_SAMPLED_0 << p->from) || p->tcp_flags & TCP_SYN;
 	return FATE_COUNTED;
 }
 

@@ -23,6 +23,7 @@
 #define QUIC_CLIENT_MIN 1200 /* bytes of a client's datagram with an Initial packet, RFC 9000 section 14.1 */
 #define QUIC_LOOKS_MAX 16    /* datagrams of an end that are looked at, */
 #define QUIC_DATAGRAMS_MAX 4 /* and of these that are copied whole */
+#define DHCP_DATAGRAMS_MAX 8 /* of an end that are copied: whoever forges more must not have all of the ring */
 #define QUIC_HEADER 16	     /* bytes of one that says by its type and time how the connection is opened */
 
 static __always_inline int is_dhcp_port(__be16 port)
@@ -56,20 +57,30 @@ static __always_inline __u32 at_most(__u32 len, __u32 max)
 	return len < max ? len : max;
 }
 
+/* How much of a datagram of DHCP is copied. */
+static __always_inline __u32 follow_dhcp(struct sampler *s, const struct packet *p)
+{
+	struct stream *st = stream_of(s, p);
+
+	if (!st)
+		return 0;
+	if (++st->looks >= DHCP_DATAGRAMS_MAX)
+		settle_end(s, p);
+	return at_most(s->there, DATAGRAM_MAX);
+}
+
 /* How much of a datagram is copied that may be QUIC's. Only those with a long header can have an Initial packet. */
 static __always_inline __u32 follow_quic(struct sampler *s, const struct packet *p)
 {
-	struct streams *c;
 	struct stream *st;
 
 	if (s->peeked < 5 || (s->peek[0] & QUIC_LONG_HEADER) != QUIC_LONG_HEADER) {
 		settle_end(s, p);
 		return 0;
 	}
-	c = streams_of(&s->key);
-	if (!c)
+	st = stream_of(s, p);
+	if (!st)
 		return 0;
-	st = p->from ? &c->end[1] : &c->end[0];
 	if (++st->looks >= QUIC_LOOKS_MAX)
 		settle_end(s, p);
 	if (!is_initial(s->peek))
@@ -94,7 +105,7 @@ __noinline int look_at_datagram(struct packet *p)
 	if (!s)
 		return 0;
 	if (is_dhcp(&s->key))
-		return at_most(s->there, DATAGRAM_MAX);
+		return follow_dhcp(s, p);
 	if (config.samples & WANT_QUIC)
 		return follow_quic(s, p);
 	settle_end(s, p);

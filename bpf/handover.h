@@ -12,9 +12,9 @@
 #include "clock.h"
 #include "handshake.h"
 #include "ledger.h"
+#include "lengths.h"
 #include "maps.h"
 #include "meter.h"
-#include "streams.h"
 #include "table.h"
 
 /* How long ago it was: 0 for a time that a coarse and a precise clock put in the future. */
@@ -98,19 +98,11 @@ static __always_inline struct record *reserve(const struct handshake *handshake)
 	return bpf_ringbuf_reserve(&records, sizeof(struct record), 0);
 }
 
-/* Removes what was remembered of what a connection sent. */
-static __always_inline void forget(const struct flow_key *key)
+/* Removes the entry that was handed over from the books of what is in the map, and frees its slot. */
+static __always_inline void remove(struct ledger_page *page, const struct flow_slot *slot, __u32 index)
 {
-	bpf_map_delete_elem(&streams, key);
-	if (key->protocol == IPPROTO_TCP)
-		bpf_map_delete_elem(&ssh, key);
-}
-
-/* Removes the entry that is handed over from the books of what is in the map, and frees its slot. */
-static __always_inline void remove(struct ledger_page *page, const struct flow_key *key, __u32 index)
-{
-	if (config.samples)
-		forget(key);
+	if (config.samples & WANT_SSH && slot->entry.state & STATE_SSH)
+		bpf_map_delete_elem(&ssh, &slot->key);
 	release(index);
 	if (page)
 		__sync_fetch_and_add(&page->deletes, 1);
@@ -119,7 +111,7 @@ static __always_inline void remove(struct ledger_page *page, const struct flow_k
 /* Hands over an entry that is held. 0 when the ring is full: it is untouched. */
 static __always_inline int hand_over_held(struct flow_slot *slot, __u32 index, enum handover why)
 {
-	struct handshake *handshake = config.samples & WANT_HANDSHAKE ? handshake_of(&slot->key) : 0;
+	struct handshake *handshake = untold(&slot->entry, index);
 	struct record *r = reserve(handshake);
 	struct ledger_page *page = ledger_page();
 	__u64 packets, bytes;
@@ -134,10 +126,10 @@ static __always_inline int hand_over_held(struct flow_slot *slot, __u32 index, e
 	bytes = bytes_of(&r->entry, 0) + bytes_of(&r->entry, 1);
 	if (handshake) {
 		((struct opened_record *)r)->handshake = *handshake;
-		bpf_map_delete_elem(&handshakes, &slot->key); /* it is told once */
+		forget_handshake(handshake); /* it is told once */
 	}
 	if (why != HANDOVER_ACTIVE)
-		remove(page, &slot->key, index);
+		remove(page, slot, index);
 	/* An entry whose last packets left with an active hand-over has nothing to say. */
 	if (!(packets | bytes)) {
 		bpf_ringbuf_discard(r, BPF_RB_NO_WAKEUP);
@@ -159,8 +151,6 @@ static __always_inline int hand_over(struct flow_slot *slot, __u32 index, enum h
 	let_go(&slot->entry);
 	return done;
 }
-
-struct bpf_map;
 
 static __always_inline __u64 earlier(__u64 a, __u64 b)
 {

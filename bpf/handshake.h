@@ -15,16 +15,35 @@
 
 #define NS_PER_MS 1000000
 
+/* That of the connection in each slot, if STATE_FOLLOWED says so. */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__type(key, struct flow_key);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
 	__type(value, struct handshake);
 	__uint(max_entries, 1); /* set at load */
 } handshakes SEC(".maps");
 
-static __always_inline struct handshake *handshake_of(const struct flow_key *key)
+/* Whether anything was seen of it. */
+static __always_inline int is_seen(const struct handshake *h)
 {
-	return bpf_map_lookup_elem(&handshakes, key);
+	return h->syn.ns || h->synack.ns;
+}
+
+static __always_inline void forget_handshake(struct handshake *h)
+{
+	h->syn.ns = 0;
+	h->synack.ns = 0;
+}
+
+/* The handshake that is to be told with the next record of a slot, or 0. */
+static __always_inline struct handshake *untold(const struct flow_entry *e, __u32 index)
+{
+	struct handshake *h;
+
+	if (!(config.samples & WANT_HANDSHAKE) || !(e->state & STATE_FOLLOWED))
+		return 0;
+	h = bpf_map_lookup_elem(&handshakes, &index);
+	return h && is_seen(h) ? h : 0;
 }
 
 /* Reads a SYN or SYN-ACK, options and all, from the copy of its header. */
@@ -55,7 +74,7 @@ static __always_inline void begin_handshake(struct sampler *s, const struct pack
 	} else {
 		read_opening(s, p, &h->syn);
 	}
-	bpf_map_update_elem(&handshakes, &s->key, h, BPF_ANY);
+	bpf_map_update_elem(&handshakes, &s->slot, h, BPF_ANY);
 }
 
 static __always_inline void note_synack(struct sampler *s, const struct packet *p, struct handshake *h, __u32 sequence)
@@ -76,22 +95,26 @@ static __always_inline void note_synack(struct sampler *s, const struct packet *
 static __always_inline void follow_handshake(struct sampler *s, const struct packet *p)
 {
 	const struct tcphdr *tcp = (const void *)s->peek;
-	struct handshake *h = handshake_of(&s->key);
+	struct handshake *h = bpf_map_lookup_elem(&handshakes, &s->slot);
 	__u32 sequence = bpf_ntohl(tcp->seq);
 
+	if (!h)
+		return;
 	switch (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) {
 	case TCP_SYN:
-		if (!h || h->syn.sequence != sequence || !h->syn.ns)
+		if (h->syn.sequence != sequence || !h->syn.ns) {
 			begin_handshake(s, p, 0);
+			renew(s);
+		}
 		return;
 	case TCP_SYN | TCP_ACK:
-		if (!h)
+		if (!is_seen(h))
 			begin_handshake(s, p, 1);
 		else
 			note_synack(s, p, h, sequence);
 		return;
 	case TCP_ACK:
-		if (h && h->opener == p->from && h->synack.ns && !h->ack_ns)
+		if (h->opener == p->from && h->synack.ns && !h->ack_ns)
 			h->ack_ns = s->now_ns;
 	}
 }

@@ -61,10 +61,14 @@ static __always_inline void begin_lengths(struct sampler *s, __u32 acks_0, __u32
 static __always_inline void gather(struct sampler *s, const struct packet *p)
 {
 	struct lengths *l = bpf_map_lookup_elem(&ssh, &s->key);
+	struct ledger_page *page;
 	__u32 left = s->payload;
 	int i;
 
 	if (!l) {
+		page = ledger_page();
+		if (page)
+			page->samples_forgotten++;
 		s->settled |= STATE_SAMPLED;
 		return;
 	}

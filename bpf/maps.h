@@ -54,7 +54,10 @@ struct {
 	__uint(max_entries, TAKE_MAX);
 } taking SEC(".maps");
 
-/* Nothing is in it: bpf_for_each_map_elem walks it, and so the words that a sweep is about. */
+/* What a callback of bpf_for_each_map_elem is given first. */
+struct bpf_map;
+
+/* Nothing is in it: bpf_for_each_map_elem walks it, and so the words that a sweep or the search in a copy is about. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);

@@ -80,11 +80,26 @@ static __always_inline void sample_datagrams(void *ctx, enum hook hook, const st
 		len = look_at_datagram(p);
 		if (len && !copy(ctx, hook, f, s, p->header_len + at, len)) {
 			s->sample.head.offset = 0;
+			s->sample.head.origin = 0;
 			describe(&s->sample.head, s, p, SAMPLE_DATAGRAM, len);
 			put(&s->sample, sizeof(s->sample.head) + bounded_to(len, SAMPLE_MAX));
 		}
 		at += s->payload;
 	}
+}
+
+/* Forgets the connection that had the slot before. Of packets that are the first at the same time, one does so. */
+static __always_inline void begin(struct flow_entry *e, __u32 index)
+{
+	struct handshake *h = bpf_map_lookup_elem(&handshakes, &index);
+	struct streams *c = bpf_map_lookup_elem(&streams, &index);
+
+	if (__sync_fetch_and_or(&e->state, STATE_FOLLOWED) & STATE_FOLLOWED)
+		return;
+	if (h)
+		forget_handshake(h);
+	if (c)
+		__builtin_memset(c, 0, sizeof(*c));
 }
 
 /* Looks at a packet, and notes in its entry what needs no further look. */
@@ -96,12 +111,16 @@ static __always_inline void sample(void *ctx, enum hook hook, const struct frame
 	if (!s)
 		return;
 	s->key = p->key;
-	slot = slot_at(index_of(&s->key));
+	s->slot = index_of(&s->key);
+	slot = slot_at(s->slot);
 	if (!slot) /* it was handed over in this instant */
 		return;
+	if (!(slot->entry.state & STATE_FOLLOWED))
+		begin(&slot->entry, s->slot);
 	s->now_ns = precise_ns();
 	s->state = slot->entry.state;
 	s->settled = 0;
+	s->renewed = 0;
 	s->segment = f->segment;
 	s->there = f->len > p->header_len ? f->len - p->header_len : 0;
 	s->payload = p->payload_len == PAYLOAD_UNKNOWN ? s->there : p->payload_len;
@@ -113,6 +132,8 @@ static __always_inline void sample(void *ctx, enum hook hook, const struct frame
 		sample_datagrams(ctx, hook, f, s, p);
 	else
 		settle_end(s, p);
+	if (s->renewed && slot->entry.state & STATE_SAMPLED)
+		__sync_fetch_and_and(&slot->entry.state, ~STATE_SAMPLED);
 	if (s->settled)
 		__sync_fetch_and_or(&slot->entry.state, s->settled);
 }

@@ -16,18 +16,28 @@
 #define PEEK_MAX 128 /* a TCP header with every option, and what shows what is behind it */
 #define BURST_NS 1000000000ULL
 
+/* A search in the copy for the empty line that ends the head of a request. */
+struct search {
+	__u32 len;     /* bytes of the copy */
+	__u32 matched; /* bytes of the head's end that were found, one behind the other */
+	__u32 end;     /* where in the copy it ends; 0: it goes on */
+};
+
 struct sampler {
 	struct flow_key key; /* of the packet: the kernel takes keys from memory of its own, and not from a caller's */
+	__u32 slot; /* index of its entry */
 	__u64 now_ns;
 	__u64 due_ns;  /* when this CPU's next copy is due, by the rate that is set */
 	__u32 state;   /* flow_entry.state */
-	__u32 settled; /* bits to set there */
+	__u32 settled; /* bits to set there, */
+	__u32 renewed; /* after those of STATE_SAMPLED were cleared */
 	__u32 peeked;  /* bytes in peek */
 	__u32 payload; /* bytes behind the transport header */
 	__u32 there;   /* of these, what the frame has */
 	__u32 segment; /* of these, what each packet has that a super-packet stands for; else 0 */
 	__u32 offset;  /* in its message, of the piece of a stream that is copied */
 	__u32 follow;  /* the copy may show where the message ends */
+	struct search search;
 	__u8 peek[PEEK_MAX]; /* a segment from its transport header on, or the beginning of a datagram's payload */
 	struct handshake handshake;
 	struct sample sample;
@@ -60,6 +70,13 @@ static __always_inline __u32 bounded_to(__u32 len, __u32 max)
 		len = max;
 	barrier_var(len); /* or the compiler, which knows better, leaves the form out */
 	return ((len - 1) & (max - 1)) + 1;
+}
+
+/* That a SYN is no repetition: it begins another connection in the entry, of which nothing was copied. */
+static __always_inline void renew(struct sampler *s)
+{
+	s->renewed = 1;
+	s->state &= ~STATE_SAMPLED;
 }
 
 /* That the sender's packets are done with. */

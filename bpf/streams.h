@@ -15,6 +15,7 @@
 #include "abi.h"
 #include "handshake.h"
 #include "lengths.h"
+#include "maps.h"
 #include "packet.h"
 #include "sampler.h"
 
@@ -24,6 +25,8 @@
 #define LOOKS_MAX 64   /* packets of an end that are looked at */
 #define STRANGE_MAX 8  /* segments in a row that carry none of it */
 #define STREAM_MAX 16384 /* bytes copied of an end */
+
+#define HEAD_END 4 /* bytes: CR LF CR LF, RFC 9112 section 2.1 */
 
 #define TLS_HANDSHAKE 22 /* RFC 8446 section 5.1 */
 #define TLS_RECORD_HEADER 5
@@ -49,7 +52,7 @@ struct stream {
 	__u16 next;	  /* so far it was copied without a gap, */
 	__u16 ahead_from; /* and this part before its turn */
 	__u16 ahead_to;
-	__u16 record; /* where the next TLS record begins that was not looked at */
+	__u16 record; /* where the next TLS record begins that was not looked at; of a request, how much its head has of its end */
 	__u16 sent;   /* bytes copied of this end, in all */
 	__u8 kind;    /* enum stream_kind */
 	__u8 looks;
@@ -62,23 +65,22 @@ struct streams {
 	struct stream end[2];
 };
 
+/* Those of the connection in each slot, if STATE_FOLLOWED says so. */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__type(key, struct flow_key);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
 	__type(value, struct streams);
 	__uint(max_entries, 1); /* set at load */
 } streams SEC(".maps");
 
-/* Finds the streams of a connection, or makes them. */
-static __always_inline struct streams *streams_of(const struct flow_key *key)
+/* What the sender sends. */
+static __always_inline struct stream *stream_of(const struct sampler *s, const struct packet *p)
 {
-	struct streams *known = bpf_map_lookup_elem(&streams, key);
-	struct streams fresh = {};
+	struct streams *c = bpf_map_lookup_elem(&streams, &s->slot);
 
-	if (known)
-		return known;
-	bpf_map_update_elem(&streams, key, &fresh, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&streams, key);
+	if (!c)
+		return 0;
+	return p->from ? &c->end[1] : &c->end[0];
 }
 
 /* Byte n of the payload, as far as that was peeked at. */
@@ -240,6 +242,7 @@ static __always_inline __u32 follow_segment(struct sampler *s, const struct pack
 	}
 	s->offset = offset;
 	s->sample.head.offset = sequence - st->origin;
+	s->sample.head.origin = st->origin;
 	s->follow = st->kind == STREAM_CERTIFICATES || st->kind == STREAM_HTTP;
 	return piece(s, st, offset);
 }
@@ -256,7 +259,7 @@ static __always_inline int is_done(const struct stream *st)
 static __always_inline __u32 follow_stream(struct sampler *s, const struct packet *p)
 {
 	__u32 sequence = bpf_ntohl(((const struct tcphdr *)s->peek)->seq);
-	struct streams *c = streams_of(&s->key);
+	struct streams *c = bpf_map_lookup_elem(&streams, &s->slot);
 	struct stream *st;
 	__u32 len = 0;
 
@@ -269,6 +272,7 @@ static __always_inline __u32 follow_stream(struct sampler *s, const struct packe
 			__builtin_memset(st, 0, sizeof(*st));
 			st->first = sequence;
 			st->kind = STREAM_BEGUN;
+			renew(s);
 		}
 	}
 	if (!st->looks)
@@ -295,7 +299,7 @@ __noinline int look_at_segment(struct packet *p)
 		return 0;
 	if (config.samples & WANT_HANDSHAKE)
 		follow_handshake(s, p);
-	if (config.samples & WANT_SSH && s->state & STATE_SSH) {
+	if (config.samples & WANT_SSH && s->state & STATE_SSH && !(p->tcp_flags & TCP_SYN)) {
 		gather(s, p);
 		return 0;
 	}
@@ -329,33 +333,63 @@ static __always_inline void follow_records(const struct sampler *s, struct strea
 	st->record = record;
 }
 
-/* Whether the copy ends as the head of a request does: with an empty line. */
-static __always_inline int ends_head(const struct sampler *s, __u32 len)
-{
-	__u32 at = len - 4;
+_Static_assert(SWEEP_WORDS * sizeof(__u64) >= REQUEST_MAX, "a search has enough steps");
 
-	barrier_var(at);
-	if (at > SAMPLE_MAX - 4)
-		return 0;
-	return s->sample.data[at] == '\r' && s->sample.data[at + 1] == '\n' && s->sample.data[at + 2] == '\r' &&
-	       s->sample.data[at + 3] == '\n';
+/* Looks at eight bytes of the copy. Returns 1, which ends the walk, at the end. */
+static long search_word(struct bpf_map *map, __u32 *step, __u32 *nothing, void *none)
+{
+	struct sampler *s = sampler_here();
+	__u32 first = *step * sizeof(__u64), i;
+	struct search *f;
+
+	if (!s)
+		return 1;
+	f = &s->search;
+	for (i = 0; i < sizeof(__u64); i++) {
+		__u32 at = first + i;
+		__u8 byte;
+
+		barrier_var(at);
+		if (at >= f->len || at >= REQUEST_MAX)
+			return 1;
+		byte = s->sample.data[at];
+		f->matched = byte == (f->matched & 1 ? '\n' : '\r') ? f->matched + 1 : byte == '\r';
+		if (f->matched >= HEAD_END) {
+			f->end = at + 1;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+/* Cuts the copy of a request where its head ends: what follows is nobody's business. Returns how much of it is left. */
+static __always_inline __u32 cut_head(struct sampler *s, struct stream *st, __u32 len)
+{
+	struct search *f = &s->search;
+
+	f->len = len;
+	f->matched = st->record;
+	f->end = 0;
+	bpf_for_each_map_elem(&steps, search_word, 0, 0); /* without room on the stack, of which there is too little */
+	st->record = f->matched;
+	if (f->end || st->next >= st->need)
+		st->kind = STREAM_LOOKING;
+	if (!f->end)
+		return len;
+	st->sent -= len - f->end;
+	return f->end;
 }
 
 /* Looks for the end of the message in what was copied of it. Returns how much of that belongs to it. */
 static __always_inline __u32 find_end(struct sampler *s, const struct packet *p, __u32 len)
 {
-	struct streams *c = bpf_map_lookup_elem(&streams, &s->key);
+	struct stream *st = stream_of(s, p);
 	__u32 offset = s->offset;
-	struct stream *st;
 
-	if (!c)
+	if (!st)
 		return len;
-	st = p->from ? &c->end[1] : &c->end[0];
-	if (st->kind == STREAM_HTTP) {
-		if (ends_head(s, len) || st->next >= st->need)
-			st->kind = STREAM_LOOKING;
-		return len;
-	}
+	if (st->kind == STREAM_HTTP)
+		return cut_head(s, st, len);
 	follow_records(s, st, offset, len);
 	if (is_done(st))
 		settle_end(s, p);

@@ -138,10 +138,10 @@ func checkStop(t *testing.T, grace time.Duration, s config.Settings) {
 func checkMemory(t *testing.T, limit, goLimit int, s config.Settings) {
 	t.Helper()
 	const (
-		entry   = 162           // bytes: a slot of the table and a quarter, each with its tag
-		samples = 144/8 + 264/4 // bytes: what is remembered for fingerprints of the connections that begin
-		rings   = 20            // MiB
-		rest    = 32            // MiB: stacks, socket buffers, pages of the binary
+		entry   = 162 // bytes: a slot of the table and a quarter, each with its tag
+		samples = 270 // bytes: what is remembered for fingerprints, beside a slot and a quarter
+		rings   = 20  // MiB
+		rest    = 32  // MiB: stacks, socket buffers, pages of the binary
 	)
 	least := int(s.MaxFlows)*(entry+samples)>>20 + rings + goLimit + rest
 	if limit < least {

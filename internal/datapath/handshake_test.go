@@ -130,6 +130,50 @@ func TestHandshakeOptions(t *testing.T) {
 	}
 }
 
+// TestEveryHandshake tells how every connection was opened that the map holds.
+func TestEveryHandshake(t *testing.T) {
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleHandshakes | SampleTLS})
+	for port := range 1024 {
+		frame := testnet.TCP(fmt.Sprint("10.0.0.1:", 1000+port), server, testnet.SYN, 0).Bytes()
+		k.run(t, kernelProgXdpIngress, frame, nil)
+	}
+	records, _ := k.records(t, k.SweepOut)
+	if len(records) != 1024 {
+		t.Errorf("%d records, want 1024", len(records))
+	}
+	for _, r := range records {
+		if r.Handshake == nil {
+			t.Errorf("no handshake of %v", r.Key)
+		}
+	}
+}
+
+// TestSlotsOfOthers finds nothing of connections that have left in the slots that they had.
+func TestSlotsOfOthers(t *testing.T) {
+	k := newKernelWith(t, Config{MaxFlows: 64, Sampling: 1, Samples: SampleHandshakes | SampleTLS})
+	hello := record(22, 1, 512)
+	for port := range 500 { // most of them evicted
+		syn := step{false, 0, testnet.SYN, hello}
+		k.run(t, kernelProgXdpIngress, syn.frame(fmt.Sprint("10.0.0.1:", 1000+port), server), nil)
+	}
+	k.samples(t)
+	for port := range 500 {
+		src := fmt.Sprint("10.0.0.1:", 20000+port)
+		k.run(t, kernelProgXdpIngress, says(false, 0, hello).frame(src, server), nil)
+		got, _ := k.samples(t)
+		checkSamples(t, got, []sampled{{false, 0, hello}}, src, server, flow.SampleStream)
+	}
+	if l := k.ledger(t); l.Evictions < 900 {
+		t.Errorf("%d evictions, want nearly every connection to have the slot of another", l.Evictions)
+	}
+	records, _ := k.records(t, k.SweepOut)
+	for _, r := range records {
+		if r.Key.Ends[0].Port() >= 20000 && r.Handshake != nil {
+			t.Errorf("%v has the handshake of another connection", r.Key)
+		}
+	}
+}
+
 // TestHandshakeOnce: of the records of a connection the first has its handshake.
 func TestHandshakeOnce(t *testing.T) {
 	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleHandshakes})

@@ -112,6 +112,7 @@ const (
 	kernelFlowStateSTATE_SSH       kernelFlowState = 512
 	kernelFlowStateSTATE_SAMPLED   kernelFlowState = 896
 	kernelFlowStateSTATE_HELD      kernelFlowState = 1024
+	kernelFlowStateSTATE_FOLLOWED  kernelFlowState = 2048
 )
 
 type kernelHandover uint32
@@ -175,15 +176,16 @@ type kernelLedgerPage struct {
 		Packets uint64
 		Bytes   uint64
 	}
-	Inserts        uint64
-	Deletes        uint64
-	Evictions      uint64
-	ClosedFull     uint64
-	RecordsFull    uint64
-	Unopened       uint64
-	Samples        uint64
-	SamplesLimited uint64
-	SamplesFull    uint64
+	Inserts          uint64
+	Deletes          uint64
+	Evictions        uint64
+	ClosedFull       uint64
+	RecordsFull      uint64
+	Unopened         uint64
+	Samples          uint64
+	SamplesLimited   uint64
+	SamplesFull      uint64
+	SamplesForgotten uint64
 }
 
 type kernelLengths struct {
@@ -242,12 +244,13 @@ type kernelSampleHead struct {
 	Key    kernelFlowKey
 	TimeNs uint64
 	Offset uint32
+	Origin uint32
 	Len    uint16
 	Kind   uint8
 	End    uint8
 	Ttl    uint8
 	Opened uint8
-	Pad    [6]uint8
+	Pad    [2]uint8
 }
 
 type kernelSampleKind uint32
@@ -259,18 +262,27 @@ const (
 )
 
 type kernelSampler struct {
-	_         structs.HostLayout
-	Key       kernelFlowKey
-	NowNs     uint64
-	DueNs     uint64
-	State     uint32
-	Settled   uint32
-	Peeked    uint32
-	Payload   uint32
-	There     uint32
-	Segment   uint32
-	Offset    uint32
-	Follow    uint32
+	_       structs.HostLayout
+	Key     kernelFlowKey
+	Slot    uint32
+	_       [4]byte
+	NowNs   uint64
+	DueNs   uint64
+	State   uint32
+	Settled uint32
+	Renewed uint32
+	Peeked  uint32
+	Payload uint32
+	There   uint32
+	Segment uint32
+	Offset  uint32
+	Follow  uint32
+	Search  struct {
+		_       structs.HostLayout
+		Len     uint32
+		Matched uint32
+		End     uint32
+	}
 	Peek      [128]uint8
 	Handshake kernelHandshake
 	Sample    struct {

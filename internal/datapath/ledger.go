@@ -61,6 +61,7 @@ func sumLedger(pages []kernelLedgerPage) flow.Ledger {
 		l.Samples += p.Samples
 		l.SamplesLimited += p.SamplesLimited
 		l.SamplesFull += p.SamplesFull
+		l.SamplesForgotten += p.SamplesForgotten
 	}
 	l.Counted = fates[kernelFateFATE_COUNTED]
 	l.Seen = make(map[string]flow.Counter, len(seen))

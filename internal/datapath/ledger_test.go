@@ -33,7 +33,7 @@ func TestSumLedger(t *testing.T) {
 		p.Exported.Packets, p.Exported.Bytes = 4*n, 400*n
 		p.Inserts, p.Deletes, p.ClosedFull, p.RecordsFull = 5*n, 6*n, 7*n, 8*n
 		p.Evicted.Packets, p.Evicted.Bytes, p.Evictions = 9*n, 900*n, 10*n
-		p.Samples, p.SamplesFull, p.SamplesLimited = 11*n, 12*n, 13*n
+		p.Samples, p.SamplesFull, p.SamplesLimited, p.SamplesForgotten = 11*n, 12*n, 13*n, 14*n
 	}
 	l := sumLedger(pages[:])
 	for _, row := range []struct {
@@ -52,6 +52,7 @@ func TestSumLedger(t *testing.T) {
 		{"full rings", flow.Counter{Packets: l.ClosedFull, Bytes: l.RecordsFull}, flow.Counter{Packets: 42, Bytes: 48}},
 		{"samples", flow.Counter{Packets: l.Samples}, flow.Counter{Packets: 66}},
 		{"samples left out", flow.Counter{Packets: l.SamplesFull, Bytes: l.SamplesLimited}, flow.Counter{Packets: 72, Bytes: 78}},
+		{"samples forgotten", flow.Counter{Packets: l.SamplesForgotten}, flow.Counter{Packets: 84}},
 	} {
 		if row.got != row.want {
 			t.Errorf("%s: %+v, want %+v", row.name, row.got, row.want)

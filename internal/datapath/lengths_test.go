@@ -83,6 +83,22 @@ func checkLengths(t *testing.T, got []flow.Lengths, want flow.Lengths) {
 	}
 }
 
+// TestLengthsOfTheNext gathers what a connection sends, and not with it what one before it did between the same ports.
+func TestLengthsOfTheNext(t *testing.T) {
+	s := session{k: newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleSSH})}
+	s.say(t, false, banner, nil)
+	s.say(t, true, make([]byte, 500), nil)
+	s.k.run(t, kernelProgTcIngress, step{false, 50000, testnet.SYN, nil}.frame(client, server), nil)
+	s.sent[0] = 50000
+	s.say(t, false, banner, nil)
+	for range 199 {
+		s.say(t, false, make([]byte, 36), nil)
+	}
+	_, lengths := s.k.samples(t)
+	want := flow.Lengths{Opener: flow.InitiatorEnd0, Payloads: [2][]uint16{append([]uint16{11}, slices.Repeat([]uint16{36}, 199)...), nil}}
+	checkLengths(t, lengths, want)
+}
+
 // TestLengthsOfSuperPackets counts each of the segments that they stand for.
 func TestLengthsOfSuperPackets(t *testing.T) {
 	s := session{k: newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleSSH})}
@@ -114,5 +130,8 @@ func TestManySSH(t *testing.T) {
 	want, _ := key(fmt.Sprint("10.0.0.1:", 1000+connections-1), server, tcp)
 	if len(lengths) != 1 || lengths[0].Key != want {
 		t.Errorf("lengths of %+v, want of the last connection", lengths)
+	}
+	if l := k.ledger(t); l.SamplesForgotten != 1 {
+		t.Errorf("%d connections forgotten, want the first one", l.SamplesForgotten)
 	}
 }

@@ -99,13 +99,13 @@ func haveXDPFragments() bool {
 
 // bytesPerFlow returns what the maps take for each connection, with their own: memlock in /proc/self/fdinfo.
 func (c *Config) bytesPerFlow() uint64 {
-	const slot, streams, handshake = 162, 144, 264 // a slot and a quarter, each with its tag
+	const slot, streams, handshake = 162, 60, 210 // of a slot and a quarter, each with its tag
 	size := uint64(slot)
 	if c.Samples.needStreams() {
-		size += streams / flowsPerStreams
+		size += streams
 	}
 	if c.Samples&SampleHandshakes != 0 {
-		size += handshake / flowsPerHandshake
+		size += handshake
 	}
 	return size
 }

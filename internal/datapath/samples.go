@@ -22,7 +22,7 @@ const (
 	SampleHTTP         = Samples(kernelWantedWANT_HTTP)         // heads of HTTP/1 requests, up to 8 KiB
 	SampleSSH          = Samples(kernelWantedWANT_SSH)          // Lengths of SSH connections
 	SampleQUIC         = Samples(kernelWantedWANT_QUIC)         // the first four Initial datagrams of each end
-	SampleDHCP         = Samples(kernelWantedWANT_DHCP)         // DHCP datagrams, up to 1,500 bytes
+	SampleDHCP         = Samples(kernelWantedWANT_DHCP)         // the first eight DHCP datagrams of each end, up to 1,500 bytes
 )
 
 // Sizes of the maps for samples. The ring holds what comes between two looks at it: 8 MiB are 5,000 connections with 1.6 KiB
@@ -34,16 +34,10 @@ const (
 	sshConnectionsMax  = 1024
 )
 
-// Of so many connections in the map, one is remembered while its hellos come, or until its first record tells of its handshake.
-// Of more at a time, those are forgotten that have been quiet for longest.
-const (
-	flowsPerStreams   = 8
-	flowsPerHandshake = 4
-	leastRemembered   = 1024
-)
-
 // needStreams says whether the kernel side remembers where in what an end sends it is.
-func (s Samples) needStreams() bool { return s&(Samples(kernelWantedWANT_STREAMS)|SampleQUIC) != 0 }
+func (s Samples) needStreams() bool {
+	return s&Samples(kernelWantedWANT_STREAMS|kernelWantedWANT_DATAGRAMS) != 0
+}
 
 // sizeSamples makes the maps as large as the setting needs. Those that nothing is kept in stay at one element.
 func sizeSamples(spec *ebpf.CollectionSpec, cfg *Config) {
@@ -52,11 +46,12 @@ func sizeSamples(spec *ebpf.CollectionSpec, cfg *Config) {
 	}
 	ring := min(max(cfg.MaxFlows, samplesRingMin/samplesRingPerFlow), samplesRingMax/samplesRingPerFlow) * samplesRingPerFlow
 	spec.Maps[kernelMapSamples].MaxEntries = 1 << (bits.Len32(ring) - 1)
+	slots := bucketsFor(cfg.MaxFlows) * bucketSlots
 	if cfg.Samples.needStreams() {
-		spec.Maps[kernelMapStreams].MaxEntries = max(cfg.MaxFlows/flowsPerStreams, leastRemembered)
+		spec.Maps[kernelMapStreams].MaxEntries = slots
 	}
 	if cfg.Samples&SampleHandshakes != 0 {
-		spec.Maps[kernelMapHandshakes].MaxEntries = max(cfg.MaxFlows/flowsPerHandshake, leastRemembered)
+		spec.Maps[kernelMapHandshakes].MaxEntries = slots
 	}
 	if cfg.Samples&SampleSSH != 0 {
 		spec.Maps[kernelMapSsh].MaxEntries = min(cfg.MaxFlows, sshConnectionsMax)
@@ -111,7 +106,7 @@ func (d *Datapath) decodeSample(raw []byte, sample func(*flow.Sample), lengths f
 	}
 	sample(&flow.Sample{
 		Key: key, VLAN: where.vlan, Opener: initiator(kernelFlowState(head.Opened)), End: head.End, Kind: kind, TTL: head.Ttl,
-		TimeNs: head.TimeNs, Offset: head.Offset, Data: data[:head.Len:head.Len],
+		TimeNs: head.TimeNs, Offset: head.Offset, Origin: head.Origin, Data: data[:head.Len:head.Len],
 	})
 	return nil
 }

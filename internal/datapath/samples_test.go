@@ -147,6 +147,18 @@ func plainStreams() []streamRow {
 				step{false, 50000, testnet.SYN, nil}, step{false, 50001, testnet.ACK, hello}),
 			[]sampled{{false, 0, hello}, {false, 0, hello}},
 		},
+		{
+			"the same ports again, without an end",
+			slices.Concat(opened(says(false, 0, hello)), []step{
+				{false, 0, testnet.SYN, nil},
+				says(false, 0, hello), // the first connection's, once more
+				{false, 50000, testnet.SYN, nil},
+				{true, 70000, testnet.SYN | testnet.ACK, nil},
+				{false, 50001, testnet.ACK, hello},
+				{true, 70001, testnet.ACK, answer},
+			}),
+			[]sampled{{false, 0, hello}, {false, 0, hello}, {true, 0, answer}},
+		},
 		{"nothing known", opened(says(false, 0, more), says(true, 0, more)), nil},
 		{
 			"behind plain text",
@@ -160,16 +172,17 @@ func plainStreams() []streamRow {
 func requestStreams() []streamRow {
 	get := []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	post := slices.Concat([]byte("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n"), make([]byte, 1000))
-	body := make([]byte, 1000)
-	heads := []sampled{{false, 0, post}}
+	head, body := len(post)-1000, make([]byte, 1000)
 	upload := []step{says(false, 0, post)}
-	for at := len(post); at < len(post)+9000; at += len(body) {
-		upload = append(upload, says(false, at, body))
-		if left := 8192 - at; left > 0 {
-			heads = append(heads, sampled{false, uint32(at), body[:min(left, len(body))]})
-		}
+	for range 5 {
+		upload = append(upload, says(false, len(post)+1000*(len(upload)-1), body))
 	}
-	at := len(post) + 9000
+	at := len(post) + 5000
+	long := slices.Concat([]byte("GET / HTTP/1.1\r\nCookie: "), bytes.Repeat([]byte("\r\nx\r"), 2100))
+	var endless []sampled
+	for at := 0; at < 8192; at += 1400 {
+		endless = append(endless, sampled{false, uint32(at), long[at:min(at+1400, 8192)]})
+	}
 	return []streamRow{
 		{"two requests", opened(says(false, 0, get), says(true, 0, []byte("HTTP/1.1 200 OK\r\n\r\n")), says(false, len(get), get)), []sampled{
 			{false, 0, get}, {false, uint32(len(get)), get},
@@ -177,12 +190,29 @@ func requestStreams() []streamRow {
 		{"a head in two segments", opened(says(false, 0, get[:18]), says(false, 18, get[18:]), says(false, len(get), body)), []sampled{
 			{false, 0, get[:18]}, {false, 18, get[18:]},
 		}},
-		{"an upload, and a request after it", opened(append(upload, says(false, at, get))...), append(heads, sampled{false, uint32(at), get})},
+		{
+			"an upload, and a request after it", opened(append(upload, says(false, at, get))...),
+			[]sampled{{false, 0, post[:head]}, {false, uint32(at), get}},
+		},
+		{
+			"an upload, cut in the end of the head",
+			opened(says(false, 0, post[:head-3]), says(false, head-3, post[head-3:head-2]), says(false, head-2, post[head-2:])),
+			[]sampled{{false, 0, post[:head-3]}, {false, uint32(head - 3), post[head-3 : head-2]}, {false, uint32(head - 2), post[head-2 : head]}},
+		},
+		{"a head without end", opened(inPieces(long, 1400)...), endless},
 		{"a method only", opened(says(false, 0, []byte("GETTY"))), nil},
 		{"an SSH banner", opened(says(true, 0, []byte("SSH-2.0-x\r\n")), says(false, 0, []byte("SSH-2.0-y\r\n"))), []sampled{
 			{true, 0, []byte("SSH-2.0-x\r\n")},
 		}},
 	}
+}
+
+// inPieces is what the client says in segments of such a size.
+func inPieces(all []byte, size int) (steps []step) {
+	for at := 0; at < len(all); at += size {
+		steps = append(steps, says(false, at, all[at:min(at+size, len(all))]))
+	}
+	return steps
 }
 
 // repeat is the same payload over and over.
@@ -360,7 +390,7 @@ func TestQUICHandshake(t *testing.T) {
 	checkSamples(t, got, want, client, server, flow.SampleDatagram)
 }
 
-// TestDHCP copies every datagram of DHCP: all clients that have no address yet are one connection.
+// TestDHCP copies the first eight datagrams of DHCP of each end: all clients that have no address yet are one connection.
 func TestDHCP(t *testing.T) {
 	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleDHCP})
 	for _, ends := range [][2]string{
@@ -370,11 +400,37 @@ func TestDHCP(t *testing.T) {
 			data := []byte(strings.Repeat("x", 300+n))
 			k.run(t, kernelProgXdpIngress, testnet.Datagram(ends[0], ends[1], data).Bytes(), nil)
 			got, _ := k.samples(t)
-			checkSamples(t, got, []sampled{{false, 0, data}}, ends[0], ends[1], flow.SampleDatagram)
+			want := []sampled{{false, 0, data}}
+			if n >= 8 {
+				want = nil
+			}
+			checkSamples(t, got, want, ends[0], ends[1], flow.SampleDatagram)
 		}
 	}
 	k.run(t, kernelProgXdpIngress, testnet.UDP("10.0.0.1:1068", "10.0.0.2:1067", 300).Bytes(), nil)
 	if got, _ := k.samples(t); len(got) != 0 {
 		t.Errorf("other ports gave %+v", got)
+	}
+}
+
+// TestSampleOrigin tells which of the connections between the same ports, one after the other, a piece is of.
+func TestSampleOrigin(t *testing.T) {
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleTLS})
+	hello := record(22, 1, 512)
+	for _, s := range []step{
+		{false, 0, testnet.SYN, nil},
+		says(false, 0, hello[:100]), says(false, 100, hello[100:]),
+		{false, 50000, testnet.SYN, nil},
+		says(false, 50000, hello),
+	} {
+		k.run(t, kernelProgXdpIngress, s.frame(client, server), nil)
+	}
+	got, _ := k.samples(t)
+	var origins []uint32
+	for _, s := range got {
+		origins = append(origins, s.Origin-firstSequence)
+	}
+	if want := []uint32{1, 1, 50001}; !slices.Equal(origins, want) {
+		t.Errorf("origins %d behind the first SYN, want %d", origins, want)
 	}
 }

@@ -22,9 +22,10 @@ type Ledger struct {
 	RecordsFull uint64  // hand-overs put off, the ring being full
 	Unopened    uint64  // packets counted in the flow of their tunnel, though what is in such tunnels is counted
 
-	Samples        uint64 // copied for fingerprints
-	SamplesLimited uint64 // left out, there being more at a time than the limit
-	SamplesFull    uint64 // left out, the ring being full
+	Samples          uint64 // copied for fingerprints
+	SamplesLimited   uint64 // left out, there being more at a time than the limit
+	SamplesFull      uint64 // left out, the ring being full
+	SamplesForgotten uint64 // of SSH connections: their lengths made room for those of others
 }
 
 // Occupied returns how many connections the map held when the ledger was read.

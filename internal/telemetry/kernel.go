@@ -124,6 +124,7 @@ func (k *kernelCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(k.samples, ledger.Samples)
 	counter(k.samplesDropped, ledger.SamplesFull, "ring_full")
 	counter(k.samplesDropped, ledger.SamplesLimited, "rate")
+	counter(k.samplesDropped, ledger.SamplesForgotten, "forgotten")
 	gauge(k.residentFlows, float64(audit.Resident.Flows))
 	gauge(k.residentPackets, float64(audit.Resident.Packets))
 	gauge(k.residentBytes, float64(audit.Resident.Bytes))

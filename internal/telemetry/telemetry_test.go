@@ -41,7 +41,7 @@ func TestKernelCollector(t *testing.T) {
 		Unopened:    5,
 		RecordsFull: 5,
 
-		Samples: 11, SamplesFull: 12, SamplesLimited: 13,
+		Samples: 11, SamplesFull: 12, SamplesLimited: 13, SamplesForgotten: 14,
 	}}
 	audit := func() flow.Audit {
 		return flow.Audit{
@@ -80,6 +80,7 @@ weir_not_unwrapped_packets_total 5
 weir_samples_total 11
 weir_samples_dropped_total{reason="ring_full"} 12
 weir_samples_dropped_total{reason="rate"} 13
+weir_samples_dropped_total{reason="forgotten"} 14
 `
 	text := scrape(t, reg)
 	for line := range strings.Lines(strings.TrimSpace(want)) {
