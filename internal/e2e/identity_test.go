@@ -116,7 +116,7 @@ func (a *agent) identities(t *testing.T, port string) (both [2]identity) {
 func TestIdentity(t *testing.T) {
 	p := newPair(t)
 	a := start(t, p.server, "AGENT_INTERFACE=server", "AGENT_SEND_INTERVAL=100ms", "AGENT_CLOSE_LINGER=100ms",
-		"AGENT_FINGERPRINTS=ja4,ja4s,ja4x", "AGENT_FINGERPRINT_LEARN=1h")
+		"AGENT_FINGERPRINTS=ja4,ja4s,ja4x,ja4h", "AGENT_FINGERPRINT_LEARN=1h")
 	for name, row := range map[string]struct {
 		addr         string
 		mss          int
