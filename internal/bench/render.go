@@ -85,7 +85,7 @@ func unitName(unit string) string {
 		return "a second"
 	}
 	unit, _, _ = strings.Cut(unit, "/")
-	for _, prefix := range []string{"p50-", "p99-", "peak-", "longest-run-"} {
+	for _, prefix := range []string{"p50-", "p99-", "peak-"} {
 		unit = strings.TrimPrefix(unit, prefix)
 	}
 	switch unit {

@@ -51,7 +51,7 @@ var tables = []table{
 	}},
 	{"A flow", []row{
 		{"sweep of 1,048,576 flows, none due: each", "Sweep", "ns/entry", 100},
-		{"the longest that such a sweep keeps its CPU", "Sweep", "longest-run-µs", 5000},
+		{"the longest that such a sweep keeps its CPU", "Sweep", "µs/longest-run", 5000},
 		{"record read, made a FlowEvent and encoded", "Event", "ns/op", 0},
 		{"FlowEvent to acknowledged: arrays", "SendArrayPlain", "ns/op", 0},
 		{"FlowEvent to acknowledged: arrays, gzip", "SendArrayGzip", "ns/op", 0},
