@@ -182,8 +182,7 @@ static __always_inline void follow(struct ledger_page *page, const struct packet
 	/* A new connection between the same ports, before the old one was taken: it is not closed, and the old one's take
 	 * will leave it alone. */
 	if ((entry->state & STATE_CLOSED) && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && !closing)
-		__sync_fetch_and_and(&entry->state,
-				     ~(STATE_FIN | STATE_RST | STATE_CLOSED | STATE_OPENED | STATE_SAMPLED));
+		__sync_fetch_and_and(&entry->state, ~(STATE_FIN | STATE_RST | STATE_CLOSED | STATE_OPENED));
 	if (opened && !(entry->state & STATE_OPENED))
 		__sync_fetch_and_or(&entry->state, opened);
 	/* What comes after the close, such as a reset of the last ACK, does not change how it closed. */

@@ -18,10 +18,10 @@
 _Static_assert(BUCKET_SLOTS == 1 << PLACE_BITS, "PLACE_BITS");
 
 /*
- * How readily the entry in a slot is given up, 0 if none counts there or it is held: the longer it was quiet; and before all others, one of
- * a single packet, which scans and floods are made of. A flow that has closed is like any other: a flood of pairs of SYN and
- * RST would push out connections that go on, if those were given up first. It is a function of its own for the verifier, which
- * would follow every way through it 16 times.
+ * How readily the entry in a slot is given up, 0 if none counts there or it is held: the longer it was quiet; and before all
+ * others, one of a single packet, which scans and floods are made of. A flow that has closed is like any other: a flood of pairs
+ * of SYN and RST would push out connections that go on, if those were given up first. It is a function of its own for the
+ * verifier, which would follow every way through it 16 times.
  */
 __noinline __u64 readiness(__u32 index, __u32 tick)
 {

@@ -356,8 +356,8 @@ func (c *Collector) balance(before *flow.Ledger, resident flow.Resident) error {
 	return nil
 }
 
-// read makes events of the records in the ring, of whose packets all samples are read first. If the kernel side did not get on, the ring must have had some, or be full of
-// those that wait for the sink.
+// read makes events of the records in the ring, of whose packets all samples are read first. If the kernel side did not get on,
+// the ring must have had some, or be full of those that wait for the sink.
 func (c *Collector) read(gotOn bool) error {
 	mono, wall := c.clock()
 	c.epoch = wall.Add(-time.Duration(mono))

@@ -32,14 +32,7 @@ func TestClose(t *testing.T) {
 	const (
 		fin, syn, rst, ack = testnet.FIN, testnet.SYN, testnet.RST, testnet.ACK
 	)
-	for _, row := range []struct {
-		name      string
-		segments  []segment
-		events    int
-		reset     bool
-		reason    flow.EndReason // of a sweep that lets nothing linger
-		initiator flow.Initiator
-	}{
+	for _, row := range []closing{
 		{
 			"FIN both ways", []segment{
 				{false, syn}, {true, syn | ack}, {false, ack}, {false, fin | ack}, {true, fin | ack}, {false, ack},
@@ -92,35 +85,47 @@ func TestClose(t *testing.T) {
 		{"opened from the other end", []segment{{true, syn}}, 0, false, flow.EndIdle, flow.InitiatorEnd1},
 		{"open before it was seen", []segment{{false, ack}, {true, ack}}, 0, false, flow.EndIdle, flow.InitiatorUnknown},
 	} {
-		t.Run(row.name, func(t *testing.T) {
-			k := newKernel(t, 1024)
-			for _, s := range row.segments {
-				k.run(t, kernelProgXdpIngress, s.frame(), nil)
-			}
-			events := k.closed(t)
-			if len(events) != row.events {
-				t.Errorf("closed: %+v, want %d", events, row.events)
-			}
-			want, _ := key(client, server, tcp)
-			for i, e := range events {
-				if reset := row.reset && i == 0; e.Key != want || e.Reset != reset || e.AtNs > now() {
-					t.Errorf("closed %+v, want key %+v, reset %t", e, want, reset)
-				}
-			}
-			records, _ := k.records(t, func() (flow.Resident, bool, error) {
-				return k.Sweep(now(), flow.Limits{Active: time.Hour})
-			})
-			if len(records) != 1 {
-				t.Fatalf("%d records, want 1", len(records))
-			}
-			r := records[0]
-			if r.EndReason != row.reason || r.Initiator != row.initiator {
-				t.Errorf("ended by %s, opened by %d, want %s and %d", r.EndReason, r.Initiator, row.reason, row.initiator)
-			}
-			if got := r.Halves[0].Packets + r.Halves[1].Packets; got != uint64(len(row.segments)) {
-				t.Errorf("%d packets, want %d", got, len(row.segments))
-			}
-		})
+		t.Run(row.name, row.check)
+	}
+}
+
+// closing is what a connection sends, and how it is said to have ended.
+type closing struct {
+	name      string
+	segments  []segment
+	events    int
+	reset     bool
+	reason    flow.EndReason // of a sweep that lets nothing linger
+	initiator flow.Initiator
+}
+
+func (c closing) check(t *testing.T) {
+	k := newKernel(t, 1024)
+	for _, s := range c.segments {
+		k.run(t, kernelProgXdpIngress, s.frame(), nil)
+	}
+	events := k.closed(t)
+	if len(events) != c.events {
+		t.Errorf("closed: %+v, want %d", events, c.events)
+	}
+	want, _ := key(client, server, tcp)
+	for i, e := range events {
+		if reset := c.reset && i == 0; e.Key != want || e.Reset != reset || e.AtNs > now() {
+			t.Errorf("closed %+v, want key %+v, reset %t", e, want, reset)
+		}
+	}
+	records, _ := k.records(t, func() (flow.Resident, bool, error) {
+		return k.Sweep(now(), flow.Limits{Active: time.Hour})
+	})
+	if len(records) != 1 {
+		t.Fatalf("%d records, want 1", len(records))
+	}
+	r := records[0]
+	if r.EndReason != c.reason || r.Initiator != c.initiator {
+		t.Errorf("ended by %s, opened by %d, want %s and %d", r.EndReason, r.Initiator, c.reason, c.initiator)
+	}
+	if got := r.Halves[0].Packets + r.Halves[1].Packets; got != uint64(len(c.segments)) {
+		t.Errorf("%d packets, want %d", got, len(c.segments))
 	}
 }
 

@@ -72,7 +72,7 @@ func sampleInterval(perSecond uint32) uint32 {
 func (d *Datapath) ReadSamples(sample func(*flow.Sample), lengths func(*flow.Lengths)) error {
 	var bad error
 	d.samples.read(func(_ uintptr, raw []byte) {
-		if err := d.decodeSample(raw, sample, lengths); err != nil {
+		if err := decodeSample(raw, sample, lengths); err != nil {
 			bad = err
 		}
 	})
@@ -83,7 +83,7 @@ func (d *Datapath) ReadSamples(sample func(*flow.Sample), lengths func(*flow.Len
 	return nil
 }
 
-func (d *Datapath) decodeSample(raw []byte, sample func(*flow.Sample), lengths func(*flow.Lengths)) error {
+func decodeSample(raw []byte, sample func(*flow.Sample), lengths func(*flow.Lengths)) error {
 	head, err := sampleOf[kernelSampleHead](raw)
 	if err != nil {
 		return err
@@ -96,16 +96,12 @@ func (d *Datapath) decodeSample(raw []byte, sample func(*flow.Sample), lengths f
 	if kernelSampleKind(head.Kind) == kernelSampleKindSAMPLE_LENGTHS {
 		return decodeLengths(raw, key, lengths)
 	}
-	where, err := d.zones.resolve(key.Zone)
-	if err != nil {
-		return err
-	}
 	kind := flow.SampleStream
 	if kernelSampleKind(head.Kind) == kernelSampleKindSAMPLE_DATAGRAM {
 		kind = flow.SampleDatagram
 	}
 	sample(&flow.Sample{
-		Key: key, VLAN: where.vlan, Opener: initiator(kernelFlowState(head.Opened)), End: head.End, Kind: kind, TTL: head.Ttl,
+		Key: key, Opener: initiator(kernelFlowState(head.Opened)), End: head.End, Kind: kind, TTL: head.Ttl,
 		TimeNs: head.TimeNs, Offset: head.Offset, Origin: head.Origin, Data: data[:head.Len:head.Len],
 	})
 	return nil

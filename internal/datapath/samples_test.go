@@ -291,7 +291,7 @@ func TestSampledAnywhere(t *testing.T) {
 	plain := segment.Packet("10.0.0.1:1000", "10.0.0.2:443")
 	for name, row := range map[string]struct {
 		frame []byte
-		vlan  uint16
+		zone  uint16
 		meta  *skb
 	}{
 		"IPv4":         {plain.Bytes(), 0, nil},
@@ -301,12 +301,12 @@ func TestSampledAnywhere(t *testing.T) {
 		"IPv6":         {segment.Packet("[fd00::1]:1000", "[fd00::2]:443").Bytes(), 0, nil},
 		"extensions":   {segment.Packet("[fd00::1]:1001", "[fd00::2]:443").Extension(testnet.HopByHop, 8).Bytes(), 0, nil},
 		"padded":       {append(segment.Packet("10.0.0.1:1004", "10.0.0.2:443").Bytes(), 9, 9, 9, 9), 0, nil},
-		"in a tunnel":  {testnet.IP("192.0.2.1", "192.0.2.2", 4, plain.Bytes()[14:]).Bytes(), 0, nil},
+		"in a tunnel":  {testnet.IP("192.0.2.1", "192.0.2.2", 4, plain.Bytes()[14:]).Bytes(), 4096, nil},
 		"super-packet": {segment.Packet("10.0.0.1:1005", "10.0.0.2:443").Bytes(), 0, &skb{GSOSize: 100, GSOSegs: 6}},
 	} {
 		k.run(t, kernelProgTcIngress, row.frame, row.meta)
 		got, _ := k.samples(t)
-		if len(got) != 1 || !bytes.Equal(got[0].Data, hello) || got[0].VLAN != row.vlan || got[0].TTL != 64 {
+		if len(got) != 1 || !bytes.Equal(got[0].Data, hello) || got[0].Key.Zone != row.zone || got[0].TTL != 64 {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}

@@ -134,13 +134,7 @@ func TestQUIC(t *testing.T) {
 	}{{"XDP of the server", "xdp", false}, {"tc of the client", "tc", true}} {
 		t.Run(row.name, func(t *testing.T) {
 			p := newPair(t)
-			link := p.serverLink
-			if row.atClient {
-				link = p.clientLink
-			}
-			brain := brainIn(t, link.Namespace, testbrain.Options{})
-			a := start(t, link.Namespace, "AGENT_INTERFACE="+link.Name, "AGENT_INGRESS_HOOK="+row.hook,
-				"AGENT_FINGERPRINTS=ja4,ja4s", "AGENT_ENDPOINT_URL="+brain.URL())
+			a, brain := p.watch(t, row.hook, row.atClient)
 			want := p.talkAllQUIC(t)
 			a.terminate(t)
 			got := map[string]testbrain.Identity{}

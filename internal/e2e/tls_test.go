@@ -141,18 +141,24 @@ func TestTLS(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			p := newPair(t)
-			link := p.serverLink
-			if row.atClient {
-				link = p.clientLink
-			}
-			brain := brainIn(t, link.Namespace, testbrain.Options{})
-			a := start(t, link.Namespace, "AGENT_INTERFACE="+link.Name, "AGENT_INGRESS_HOOK="+row.hook,
-				"AGENT_FINGERPRINTS=ja4,ja4s", "AGENT_ENDPOINT_URL="+brain.URL())
+			a, brain := p.watch(t, row.hook, row.atClient)
 			met := p.meetAll(t, p.addVLAN(t))
 			a.terminate(t)
 			checkMeetings(t, brain.Events(), met)
 		})
 	}
+}
+
+// watch starts weir beside the server or the client, to tell of TLS.
+func (p pair) watch(t *testing.T, hook string, atClient bool) (*agent, *testbrain.Brain) {
+	t.Helper()
+	link := p.serverLink
+	if atClient {
+		link = p.clientLink
+	}
+	brain := brainIn(t, link.Namespace, testbrain.Options{})
+	return start(t, link.Namespace, "AGENT_INTERFACE="+link.Name, "AGENT_INGRESS_HOOK="+hook,
+		"AGENT_FINGERPRINTS=ja4,ja4s", "AGENT_ENDPOINT_URL="+brain.URL()), brain
 }
 
 // addVLAN adds VLAN 7 to both ends, 10.7.0.1 and 10.7.0.2, and says whether the kernel has such a thing: TestPieces has frames with

@@ -14,7 +14,6 @@ const (
 // Sample is what the kernel side copied of a packet, for its fingerprint.
 type Sample struct {
 	Key    Key
-	VLAN   uint16 // as in Record
 	Opener Initiator
 	End    uint8 // the packet was sent by Key.Ends[End]
 	Kind   SampleKind
