@@ -208,15 +208,13 @@ func (a *attachments) Run(ctx context.Context) error {
 }
 
 func (a *attachments) relist() error {
+	loose := a.loose() // before the interfaces are listed: one that is deleted leaves the list before its programs leave it
 	links, err := a.look()
 	if err != nil {
 		return err
 	}
 	a.update(links)
-	if time.Since(a.checked) >= checkAfter {
-		a.check()
-		a.checked = time.Now()
-	}
+	a.drop(loose)
 	wanted, err := findInterfaces(links, a.want)
 	if err != nil { // now; at the start it was one
 		a.log.Debug("no interface to attach", zap.Error(err))
@@ -273,34 +271,46 @@ func (a *attachments) update(links []netlink.Link) {
 	}
 }
 
-// check drops the attachments that somebody else removed, so that they are made again.
-func (a *attachments) check() {
+// loose returns the attachments that are none any more, if it is time to look after them.
+func (a *attachments) loose() (list []*datapath.Attachment) {
+	if time.Since(a.checked) < checkAfter {
+		return nil
+	}
+	a.checked = time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for index, list := range a.current {
-		left := slices.DeleteFunc(list, a.removed)
-		if len(left) == 0 {
-			delete(a.current, index)
-		} else {
-			a.current[index] = left
+	for _, ats := range a.current {
+		for _, at := range ats {
+			held, err := at.Held()
+			if err != nil {
+				a.log.Warn("an attachment cannot be looked after", zap.Error(err))
+			} else if !held {
+				list = append(list, at)
+			}
 		}
 	}
+	return list
 }
 
-func (a *attachments) removed(at *datapath.Attachment) bool {
-	held, err := at.Held()
-	if err != nil {
-		a.log.Warn("an attachment cannot be looked after", zap.Error(err))
+// drop lets go of the attachments that somebody else removed from interfaces that are still there, so that they are made again.
+func (a *attachments) drop(loose []*datapath.Attachment) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, at := range loose {
+		index := at.Interface.Index
+		list := a.current[index]
+		i := slices.Index(list, at)
+		if i < 0 {
+			continue // the interface went away
+		}
+		if a.current[index] = slices.Delete(list, i, i+1); len(a.current[index]) == 0 {
+			delete(a.current, index)
+		}
+		a.metrics.removed.Inc()
+		a.metrics.count(at, -1)
+		a.log.Warn("somebody removed weir's program", zap.String("interface", at.Interface.Name),
+			zap.String("hook", string(at.Side)), zap.String("mode", string(at.Mode)), zap.NamedError("detach", at.Close()))
 	}
-	if held || err != nil {
-		return false
-	}
-	a.metrics.removed.Inc()
-	a.metrics.count(at, -1)
-	err = at.Close()
-	a.log.Warn("somebody removed weir's program", zap.String("interface", at.Interface.Name),
-		zap.String("hook", string(at.Side)), zap.String("mode", string(at.Mode)), zap.NamedError("detach", err))
-	return true
 }
 
 // fresh returns those of the interfaces that are wanted which are not attached on both sides, and are to be tried. What is not

@@ -385,6 +385,36 @@ func TestLoss(t *testing.T) {
 	}
 }
 
+// TestLostWhileLookedAfter: an interface that is deleted while the attachments are looked after went away: nobody removed its
+// programs.
+func TestLostWhileLookedAfter(t *testing.T) {
+	const rounds = 20
+	s := newStand(t)
+	s.do(t, func() error { return s.attachAll(s.interfaces) })
+	for range rounds {
+		gone := make(chan error)
+		go func() { gone <- s.namespace.Netlink.LinkDel(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "a"}}) }()
+		for deleted := false; !deleted; {
+			s.checked = time.Time{}
+			s.do(t, s.relist)
+			select {
+			case err := <-gone:
+				if err != nil {
+					t.Fatal(err)
+				}
+				deleted = true
+			default:
+			}
+		}
+		s.do(t, s.relist)
+		testnet.Veth(t, testnet.End{Namespace: s.namespace, Name: "a"}, testnet.End{Namespace: testnet.NewNamespace(t), Name: "a"})
+		s.do(t, s.relist)
+	}
+	s.check(t, "after all", map[string]float64{
+		"weir_attached_interfaces ingress tcx": 2, "weir_attached_interfaces egress tcx": 2, "weir_interfaces_lost_total": rounds,
+	}, ready("tcx", "b", "a"))
+}
+
 // removeFrom takes TCX programs off an interface, as `bpftool link detach` does.
 func removeFrom(t *testing.T, namespace *testnet.Namespace, ifindex int, side ebpf.AttachType) {
 	t.Helper()
