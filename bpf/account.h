@@ -77,21 +77,34 @@ static __always_inline void fill(struct flow_slot *slot, const struct packet *p,
 	__sync_fetch_and_or(&e->state, opened_by(p) | closing | (closing ? STATE_CLOSED : 0));
 }
 
-/* Makes an entry in a bucket that was seen to have room, and not to have the connection: the index of its slot, or BUSY. */
-static __always_inline long create(const struct packet *p, __u32 number, const struct bucket *seen, __u64 tag, __u32 owner,
-				   __u32 tick)
+/* A bucket, and the tags that were seen in it. */
+struct place {
+	__u32 number;
+	struct bucket *bucket;
+	struct bucket seen;
+};
+
+/*
+ * Makes an entry in the first of a connection's buckets, which was seen to have room, neither of them to have the connection: the
+ * index of its slot, or BUSY.
+ */
+static __always_inline long create(const struct packet *p, const struct place *here, const struct place *there, __u64 hash,
+				   __u32 owner, __u32 tick)
 {
-	struct bucket *bucket = bpf_map_lookup_elem(&tags, &number);
 	struct ledger_page *page = ledger_page();
 	struct flow_slot *slot;
 	long index;
 
-	if (!bucket || !page)
+	if (!page)
 		return BUSY;
-	index = claim(number, bucket, seen, tag);
+	index = claim(here->number, here->bucket, here->seen, hash);
 	slot = slot_at(index);
 	if (!slot)
 		return BUSY;
+	if (here->number != there->number && !unchanged(there->bucket, &there->seen)) {
+		release(index);
+		return BUSY;
+	}
 	fill(slot, p, owner, tick);
 	publish(slot);
 	page->inserts++;
@@ -104,30 +117,28 @@ static __always_inline long create(const struct packet *p, __u32 number, const s
  */
 __noinline long look(const struct packet *p, __u64 hash, __u32 owner, __u32 tick)
 {
-	__u32 first = first_bucket(hash), second = second_bucket(hash);
-	struct bucket *bucket = bpf_map_lookup_elem(&tags, &first), *other = bpf_map_lookup_elem(&tags, &second);
-	struct bucket seen, seen_other;
-	long index, other_index;
+	struct place first = {.number = first_bucket(hash)}, second = {.number = second_bucket(hash)};
+	long index, other;
 
-	if (!p || !bucket || !other)
+	first.bucket = bpf_map_lookup_elem(&tags, &first.number);
+	second.bucket = bpf_map_lookup_elem(&tags, &second.number);
+	if (!p || !first.bucket || !second.bucket)
 		return BUSY;
-	seen = look_at(bucket);
-	index = probe_bucket(&p->key, p->from, first, &seen, tag_of(hash));
+	first.seen = look_at(first.bucket);
+	second.seen = look_at(second.bucket);
+	index = probe_bucket(&p->key, p->from, first.number, &first.seen, tag_of(hash));
 	if (index >= 0)
 		return index;
-	seen_other = look_at(other);
-	other_index = probe_bucket(&p->key, p->from, second, &seen_other, tag_of(hash));
-	if (other_index != ABSENT || index != ABSENT)
-		return other_index == ABSENT ? index : other_index;
-	if (!free_slots(&seen) && !free_slots(&seen_other)) {
+	other = probe_bucket(&p->key, p->from, second.number, &second.seen, tag_of(hash));
+	if (other != ABSENT || index != ABSENT)
+		return other == ABSENT ? index : other;
+	if (!free_slots(&first.seen) && !free_slots(&second.seen)) {
 		make_room(hash, tick);
 		return BUSY;
 	}
-	if (free_slots(&seen) < CROWDED && free_slots(&seen_other) > free_slots(&seen)) {
-		first = second;
-		seen = seen_other;
-	}
-	return create(p, first, &seen, tag_of(hash), owner, tick);
+	if (free_slots(&first.seen) < CROWDED && free_slots(&second.seen) > free_slots(&first.seen))
+		return create(p, &second, &first, hash, owner, tick);
+	return create(p, &first, &second, hash, owner, tick);
 }
 
 /* Looks until it finds. */

@@ -140,18 +140,6 @@ static __always_inline int hand_over_held(struct flow_slot *slot, __u32 index, e
 	return 1;
 }
 
-/* Hands over what is in a slot, and frees it unless the entry goes on. 0 when the ring is full: the entry is untouched. */
-static __always_inline int hand_over(struct flow_slot *slot, __u32 index, enum handover why)
-{
-	int done;
-
-	if (!hold(&slot->entry)) /* it is being evicted */
-		return 1;
-	done = hand_over_held(slot, index, why);
-	let_go(&slot->entry);
-	return done;
-}
-
 static __always_inline __u64 earlier(__u64 a, __u64 b)
 {
 	return a < b ? a : b;
@@ -232,15 +220,19 @@ static __always_inline void add_resident(struct sweep_args *args, const struct f
 __noinline int sweep_slot(struct sweep_args *args, __u32 index)
 {
 	struct flow_slot *slot = slot_at(index);
-	enum handover why;
+	enum handover why = HANDOVER_ACTIVE;
+	int done = 1;
 
 	if (!args || !slot || !is_live(slot, 0))
 		return 1;
 	if (due(args, &slot->key, &slot->entry, &why)) {
-		if (!hand_over(slot, index, why))
-			return 0;
-		if (why != HANDOVER_ACTIVE)
+		if (!hold(&slot->entry)) /* it is being evicted */
 			return 1;
+		if (due(args, &slot->key, &slot->entry, &why)) /* another connection may have come here since */
+			done = hand_over_held(slot, index, why);
+		let_go(&slot->entry);
+		if (!done || why != HANDOVER_ACTIVE)
+			return done;
 	}
 	add_resident(args, &slot->key, &slot->entry);
 	return 1;
@@ -267,6 +259,20 @@ static long sweep_word(struct bpf_map *map, __u32 *step, __u32 *nothing, struct 
 	return 0;
 }
 
+/* Hands over a connection that has closed. 0 when the ring is full: the entry is untouched. */
+static __always_inline int take_slot(struct flow_slot *slot, __u32 index, const struct flow_key *key)
+{
+	int done = 1;
+
+	if (!hold(&slot->entry)) /* it is being evicted */
+		return 1;
+	/* Not closed: the one that was is gone, and this is a later connection of the same key. */
+	if (same(&slot->key, key) && (slot->entry.state & STATE_CLOSED))
+		done = hand_over_held(slot, index, HANDOVER_CLOSED);
+	let_go(&slot->entry);
+	return done;
+}
+
 static long take_key(struct bpf_map *map, __u32 *step, struct flow_key *key, struct take_args *args)
 {
 	struct flow_slot *slot;
@@ -276,8 +282,7 @@ static long take_key(struct bpf_map *map, __u32 *step, struct flow_key *key, str
 		return 1;
 	index = index_of(key);
 	slot = slot_at(index);
-	/* Not closed: the one that was is gone, and this is a later connection of the same key. */
-	if (slot && (slot->entry.state & STATE_CLOSED) && !hand_over(slot, index, HANDOVER_CLOSED))
+	if (slot && !take_slot(slot, index, key))
 		return 1;
 	args->done++;
 	return 0;

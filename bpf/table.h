@@ -2,7 +2,8 @@
 /*
  * The table of connections. A connection is in one of two buckets, which a hash of its key says; nearly always in the first. A
  * bucket is BUCKET_SLOTS slots of the map `flows` and, in the map `tags`, a byte for each: its tag, eight bits of the hash, or
- * 0 if it is free. A lookup reads the tags, and then the one slot that has the right one.
+ * 0 if it is free. Which slot of its bucket a connection gets, if that is free, the hash says too: its home, where a lookup looks
+ * first, so that most packets wait for memory once. It asks for the tags at the same time, which say where else to look.
  *
  * CPUs agree about a slot by its tag, in a word of eight, and by LIVE, in the counters of both directions:
  *
@@ -12,8 +13,10 @@
  *	set	yes	counts
  *
  * To make an entry, a CPU that has found the connection in neither bucket sets the tag of a free slot by compare-and-swap of
- * the word that it looked at. Has another CPU made or deleted an entry there, it looks again. It then writes key and entry,
- * and exchanges the counters for LIVE, that of end 0 last.
+ * the word that it looked at, and then looks whether the other words of both buckets are what they were. If another CPU has made
+ * or deleted an entry there, it may have been of this connection: then the slot is freed and all begins anew. Of two CPUs that
+ * make the same connection, one at least finds the other's tag. Otherwise the CPU writes key and entry, and exchanges the counters
+ * for LIVE, that of end 0 last.
  *
  * To hand an entry over or to take it away, a CPU holds it: it sets STATE_HELD by an atomic OR, and leaves the slot alone if
  * that was set, or if what it then finds is not LIVE. Nobody else can take the entry away before it lets go, so that what it
@@ -28,11 +31,9 @@
  * A slot with the right tag that is not LIVE may be that of the connection: a CPU that finds one looks again, LOOKS times,
  * which takes longer than to make an entry or to take one away, unless the CPU that does so is interrupted.
  *
- * Two things can go wrong for a packet and not for the sums. A slot can get another connection between the comparison of its
- * key and the last of what the packet writes: it is counted in that, or its TCP flags, its time, its part in the opening or the
- * close, or its place as the owner of a direction are noted there. And two CPUs can make the same connection at a time, if one
- * chooses its first bucket and the other its second, because entries there came or went between their looks: one of the two is
- * then found by nobody once both are made, and leaves when it is idle.
+ * One thing can go wrong for a packet and not for the sums. A slot can get another connection between the comparison of its key
+ * and the last of what the packet writes: it is counted in that, or its TCP flags, its time, its part in the opening or the
+ * close, or its place as the owner of a direction are noted there.
  */
 #ifndef WEIR_TABLE_H
 #define WEIR_TABLE_H
@@ -77,6 +78,12 @@ static __always_inline __u64 hash_of(const struct flow_key *key)
 static __always_inline __u64 tag_of(__u64 hash)
 {
 	return 1 + ((hash >> 24 & 0xff) * 255 >> 8);
+}
+
+/* Which slot of its bucket. */
+static __always_inline __u32 home_of(__u64 hash)
+{
+	return hash >> 20 & (BUCKET_SLOTS - 1);
 }
 
 static __always_inline __u32 first_bucket(__u64 hash)
@@ -145,20 +152,24 @@ static __always_inline struct flow_slot *slot_at(__u32 index)
 	return bpf_map_lookup_elem(&flows, &index);
 }
 
-/* Finds a connection where nearly every one is: in its first bucket, the first of its tag. */
+/* Finds a connection where nearly every one is: in its home or, in its first bucket, the first of its tag. */
 static __always_inline struct flow_slot *find(const struct flow_key *key, __u64 hash, __u32 end)
 {
 	__u32 number = first_bucket(hash), index = number * BUCKET_SLOTS;
 	__u64 tags_wanted = tag_of(hash) * EACH_BYTE, found;
 	struct bucket *bucket = bpf_map_lookup_elem(&tags, &number);
-	struct flow_slot *slot;
+	struct flow_slot *slot = slot_at(index + home_of(hash));
+	struct bucket seen;
 
 	if (!bucket)
 		return 0;
-	found = zeros(*(volatile __u64 *)&bucket->words[0] ^ tags_wanted);
+	seen = look_at(bucket); /* before it is known whether they are needed: memory is slow */
+	if (slot && same(&slot->key, key) && is_live(slot, end))
+		return slot;
+	found = zeros(seen.words[0] ^ tags_wanted);
 	if (!found) {
 		index += WORD_SLOTS;
-		found = zeros(*(volatile __u64 *)&bucket->words[1] ^ tags_wanted);
+		found = zeros(seen.words[1] ^ tags_wanted);
 		if (!found)
 			return 0;
 	}
@@ -231,22 +242,36 @@ static __always_inline void release(__u32 index)
 		ordered(__sync_fetch_and_and(&bucket->words[index / WORD_SLOTS % BUCKET_WORDS], keep));
 }
 
-/*
- * Takes a free slot of a bucket that was seen to have one. If the other word has changed, another CPU may have made an entry
- * of the same connection there: whoever was later of two that do finds the other one's tag.
- */
-static __always_inline long claim(__u32 number, struct bucket *bucket, const struct bucket *seen, __u64 tag)
+static __always_inline int unchanged(const struct bucket *bucket, const struct bucket *seen)
 {
-	__u32 word = zeros(seen->words[0]) ? 0 : 1;
-	__u64 old = word ? seen->words[1] : seen->words[0];
-	__u32 place = lowest(zeros(old));
-	__u64 *at = word ? &bucket->words[1] : &bucket->words[0];
-	volatile __u64 *other = word ? &bucket->words[0] : &bucket->words[1];
-	__u32 index = number * BUCKET_SLOTS + word * WORD_SLOTS + place;
+	struct bucket now = look_at(bucket);
 
-	if (__sync_val_compare_and_swap(at, old, old | tag << 8 * place) != old)
+	return now.words[0] == seen->words[0] && now.words[1] == seen->words[1];
+}
+
+/*
+ * Takes a free slot of a bucket that was seen to have one: its home, or the first. The tags are then as they were seen but for
+ * that one, or it is BUSY.
+ */
+static __always_inline long claim(__u32 number, struct bucket *bucket, struct bucket seen, __u64 hash)
+{
+	__u32 word = home_of(hash) / WORD_SLOTS, place = home_of(hash) % WORD_SLOTS, index;
+	__u64 old = word ? seen.words[1] : seen.words[0], new;
+
+	if (old >> 8 * place & 0xff) {
+		word = zeros(seen.words[0]) ? 0 : 1;
+		old = word ? seen.words[1] : seen.words[0];
+		place = lowest(zeros(old));
+	}
+	new = old | tag_of(hash) << 8 * place;
+	if (__sync_val_compare_and_swap(word ? &bucket->words[1] : &bucket->words[0], old, new) != old)
 		return BUSY;
-	if (*other == (word ? seen->words[0] : seen->words[1]))
+	if (word)
+		seen.words[1] = new;
+	else
+		seen.words[0] = new;
+	index = number * BUCKET_SLOTS + word * WORD_SLOTS + place;
+	if (unchanged(bucket, &seen))
 		return index;
 	release(index);
 	return BUSY;

@@ -233,7 +233,7 @@ func arrange(arrangement testmixArrangement) func(*testing.B, mixture) {
 // mixedFrame is what a mixture makes flows of.
 func mixedFrame() []byte { return testnet.UDP("10.0.0.1:40000", "192.0.2.1:9", 22).Bytes() }
 
-func mixFlows(b *testing.B, flows int, measured *ebpf.Program) mixture {
+func mixFlows(b testing.TB, flows int, measured *ebpf.Program) mixture {
 	b.Helper()
 	spec, err := loadTestmix()
 	if err != nil {
@@ -316,7 +316,7 @@ func aboveEmpty(b *testing.B, measured, empty *ebpf.Program, frame []byte) {
 
 // perPacket returns what the kernel measured for one run of the program, in whole nanoseconds. Measured from outside, the
 // kernel's own work around a test run would be in it.
-func perPacket(b *testing.B, program *ebpf.Program, frame []byte, packets int) time.Duration {
+func perPacket(b testing.TB, program *ebpf.Program, frame []byte, packets int) time.Duration {
 	b.Helper()
 	_, took, err := program.Benchmark(frame, packets, nil)
 	if err != nil {
