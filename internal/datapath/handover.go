@@ -107,8 +107,8 @@ func (d *Datapath) ReadRecords(fn func(*flow.Record)) (int, error) {
 		}
 		decodeRecord(raw, &rec)
 		rec.Handshake = nil
-		if opened, err := sampleOf[kernelOpenedRecord](sample); err == nil {
-			rec.Handshake = decodeHandshake(&opened.Handshake)
+		if fits[kernelOpenedRecord](sample) {
+			rec.Handshake = decodeHandshake(&(*kernelOpenedRecord)(unsafe.Pointer(raw)).Handshake)
 		}
 		rec.ID = flow.EventID{Instance: d.instance, Sequence: uint64(position)}
 		where, err := d.zones.resolve(rec.Key.Zone)
@@ -159,9 +159,10 @@ func (d *Datapath) ReadClosed(fn func(flow.Closing)) error {
 
 // sampleOf sees a sample as the kernel's type of it.
 func sampleOf[T any](sample []byte) (*T, error) {
-	var want T
-	if len(sample) < int(unsafe.Sizeof(want)) {
-		return nil, fmt.Errorf("a sample of %d bytes, want %d", len(sample), unsafe.Sizeof(want))
+	if !fits[T](sample) {
+		return nil, fmt.Errorf("a sample of %d bytes, want %d", len(sample), unsafe.Sizeof(*new(T)))
 	}
 	return (*T)(unsafe.Pointer(unsafe.SliceData(sample))), nil
 }
+
+func fits[T any](sample []byte) bool { return len(sample) >= int(unsafe.Sizeof(*new(T))) }
