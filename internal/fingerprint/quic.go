@@ -15,6 +15,10 @@ const (
 	maxCrypto    = 16 << 10
 )
 
+// leastDatagram is how long a client makes a datagram with an Initial packet (RFC 9000, section 14.1), in bytes: what is shorter is
+// none, and no keys are made for it.
+const leastDatagram = 1200
+
 // Initials puts together what the Initial packets of one QUIC connection carry, version 1 (RFC 9000, RFC 9001) or 2 (RFC 9369). The
 // zero value is at the beginning. The client's first packet has to come first, as the keys of both sides follow from it.
 type Initials struct {
@@ -45,6 +49,9 @@ func (q *Initials) Add(from Side, datagram []byte) error {
 		return nil
 	}
 	q.sides[from].datagrams++
+	if q.origin == nil && from == Client && len(datagram) < leastDatagram && IsQUIC(datagram) {
+		return fmt.Errorf("QUIC client's first datagram of %d bytes: %w", len(datagram), ErrMalformed)
+	}
 	var destination []byte
 	for n := range maxPackets {
 		if !IsQUIC(datagram) { // a short header, version negotiation, or what fills the datagram up

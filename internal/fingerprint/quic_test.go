@@ -74,7 +74,7 @@ func TestInitialKeysOfTheRFCs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !bytes.Equal(keys.iv, unhex(t, want)) {
+			if !bytes.Equal(keys.iv[:], unhex(t, want)) {
 				t.Errorf("%s, side %d: initialisation vector %x, want %s", v.name, side, keys.iv, want)
 			}
 		}
@@ -254,12 +254,14 @@ func TestDatagramsThatAreNotRead(t *testing.T) {
 	good := initial(t, version1, "origin00", 1, bigCrypto(0, 1000))
 	forged := bytes.Clone(good)
 	forged[len(forged)-1]++
+	small := sealed{version: version1, origin: []byte("origin00"), destination: []byte("origin00"), numberBytes: 1, frames: bigCrypto(0, 900)}
 	for name, test := range map[string]struct {
 		from     Side
 		datagram []byte
 		want     error
 	}{
 		"forged":                 {Client, forged, ErrMalformed},
+		"less than a client's":   {Client, small.packet(t), ErrMalformed},
 		"a server before":        {Server, good, ErrIncomplete},
 		"cut":                    {Client, good[:600], ErrMalformed},
 		"cut in its header":      {Client, good[:9], ErrMalformed},

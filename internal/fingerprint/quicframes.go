@@ -1,6 +1,9 @@
 package fingerprint
 
-import "fmt"
+import (
+	"bytes"
+	"fmt"
+)
 
 // Frames that an Initial packet can hold (RFC 9000, sections 12.4 and 19).
 const (
@@ -18,7 +21,9 @@ func addFrames(crypto *Stream, frames []byte) error {
 	pieces := 0
 	for len(r.rest) > 0 {
 		switch kind := r.varint(); kind {
-		case framePadding, framePing:
+		case framePadding:
+			r.rest = bytes.TrimLeft(r.rest, "\x00") // most of a packet may be of them
+		case framePing:
 		case frameACK, frameACKWithECN:
 			passOverACK(&r, kind == frameACKWithECN)
 		case frameCrypto:

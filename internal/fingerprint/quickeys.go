@@ -3,9 +3,7 @@ package fingerprint
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 )
 
@@ -53,57 +51,56 @@ const (
 // initialKeys protect the Initial packets that one side sends. Whoever sees the first of them can make them.
 type initialKeys struct {
 	aead cipher.AEAD
-	iv   []byte
+	iv   [12]byte
 	mask cipher.Block // of header protection
 }
 
 // newInitialKeys makes the keys that follow from a connection ID (RFC 9001, section 5.2).
 func newInitialKeys(v *quicVersion, origin []byte, side Side) (*initialKeys, error) {
-	secret, err := hkdf.Extract(sha256.New, origin, []byte(v.salt))
-	if err != nil {
-		return nil, fmt.Errorf("make the initial secret: %w", err)
-	}
+	secret := mac([]byte(v.salt), origin) // HKDF-Extract
 	label := [...]string{Client: "client in", Server: "server in"}[side]
-	if secret, err = expandLabel(secret, label, sha256.Size); err != nil {
-		return nil, err
-	}
-	key, err := expandLabel(secret, v.keyLabel, 16)
-	if err != nil {
-		return nil, err
-	}
-	mask, err := expandLabel(secret, v.maskLabel, 16)
-	if err != nil {
-		return nil, err
-	}
-	var keys initialKeys
-	if keys.iv, err = expandLabel(secret, v.ivLabel, 12); err != nil {
-		return nil, err
-	}
-	block, err := aes.NewCipher(key)
+	secret = expandLabel(secret[:], label, sha256.Size)
+	key, iv, mask := expandLabel(secret[:], v.keyLabel, 16), expandLabel(secret[:], v.ivLabel, 12), expandLabel(secret[:], v.maskLabel, 16)
+	block, err := aes.NewCipher(key[:16])
 	if err != nil {
 		return nil, fmt.Errorf("make the packet cipher: %w", err)
 	}
+	keys := initialKeys{iv: [12]byte(iv[:12])}
 	if keys.aead, err = cipher.NewGCM(block); err != nil {
 		return nil, fmt.Errorf("make the packet cipher: %w", err)
 	}
-	if keys.mask, err = aes.NewCipher(mask); err != nil {
+	if keys.mask, err = aes.NewCipher(mask[:16]); err != nil {
 		return nil, fmt.Errorf("make the header cipher: %w", err)
 	}
 	return &keys, nil
 }
 
-// expandLabel is HKDF-Expand-Label of RFC 8446, section 7.1, without a context.
-func expandLabel(secret []byte, label string, length int) ([]byte, error) {
+// expandLabel is HKDF-Expand-Label of RFC 8446, section 7.1, without a context: the first so many bytes of what it returns, which are
+// of its first round.
+func expandLabel(secret []byte, label string, length byte) [sha256.Size]byte {
 	const prefix = "tls13 "
-	info := binary.BigEndian.AppendUint16(nil, uint16(length))
-	info = append(info, byte(len(prefix)+len(label)))
-	info = append(info, prefix+label...)
-	info = append(info, 0)
-	expanded, err := hkdf.Expand(sha256.New, secret, string(info), length)
-	if err != nil {
-		return nil, fmt.Errorf("expand %q: %w", label, err)
+	var room [longestMessage]byte
+	info := append(room[:0], 0, length, byte(len(prefix)+len(label)))
+	info = append(append(info, prefix...), label...)
+	return mac(secret, append(info, 0, 1))
+}
+
+const longestMessage = 32 // bytes, to mac
+
+// mac is HMAC-SHA-256 (RFC 2104) with a key of a block at most. crypto/hmac and crypto/hkdf allocate for each of the five that a side
+// takes, and anybody can have it take them.
+func mac(key, message []byte) [sha256.Size]byte {
+	var inner [sha256.BlockSize + longestMessage]byte
+	var outer [sha256.BlockSize + sha256.Size]byte
+	copy(inner[:], key)
+	copy(outer[:], key)
+	for i := range sha256.BlockSize {
+		inner[i] ^= 0x36
+		outer[i] ^= 0x5c
 	}
-	return expanded, nil
+	sum := sha256.Sum256(append(inner[:sha256.BlockSize], message...))
+	copy(outer[sha256.BlockSize:], sum[:])
+	return sha256.Sum256(outer[:])
 }
 
 const (
@@ -123,13 +120,13 @@ func (k *initialKeys) open(packet []byte, numberAt int) ([]byte, error) {
 
 	header := append([]byte(nil), packet[:numberAt+size]...)
 	header[0] = first
-	nonce := append([]byte(nil), k.iv...)
+	nonce := k.iv
 	// The number is sent whole until one is acknowledged (RFC 9000, appendix A.2), which is as far as a hello can go.
 	for i := range size {
 		header[numberAt+i] ^= mask[1+i]
 		nonce[len(nonce)-size+i] ^= header[numberAt+i]
 	}
-	frames, err := k.aead.Open(nil, nonce, packet[numberAt+size:], header)
+	frames, err := k.aead.Open(nil, nonce[:], packet[numberAt+size:], header)
 	if err != nil {
 		return nil, fmt.Errorf("QUIC packet that its keys do not open: %w", ErrMalformed)
 	}

@@ -35,9 +35,9 @@ func (s sealed) packet(t testing.TB) []byte {
 	numberAt := len(packet)
 	packet = append(packet, binary.BigEndian.AppendUint32(nil, s.number)[4-s.numberBytes:]...)
 
-	nonce := append([]byte(nil), keys.iv...)
+	nonce := keys.iv
 	binary.BigEndian.PutUint32(nonce[8:], binary.BigEndian.Uint32(nonce[8:])^s.number)
-	packet = keys.aead.Seal(packet, nonce, frames, packet)
+	packet = keys.aead.Seal(packet, nonce[:], frames, packet)
 
 	var mask [16]byte
 	keys.mask.Encrypt(mask[:], packet[numberAt+4:][:16])
@@ -63,6 +63,6 @@ func initial(t testing.TB, version uint32, id string, number uint32, frames ...[
 	t.Helper()
 	return sealed{
 		version: version, origin: []byte(id), destination: []byte(id), source: []byte("source"), number: number, numberBytes: 1,
-		frames: join(frames...), paddedFrames: 1100,
+		frames: join(frames...), paddedFrames: 1180,
 	}.packet(t)
 }

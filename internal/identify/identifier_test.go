@@ -375,6 +375,21 @@ func BenchmarkIdentify(b *testing.B) {
 	}
 }
 
+// BenchmarkIdentifyQUIC is BenchmarkIdentify for the client's first datagram of QUIC.
+func BenchmarkIdentifyQUIC(b *testing.B) {
+	f := newFixture(b, files{learn: time.Hour}, flow.JA4)
+	client := datagram(b, "rfc9001-client.hex", 0)
+	client.Key = keyTo(443)
+	client.Key.Protocol = 17
+	r := f.ended(client.Key)
+	r.Handshake = nil
+	b.ReportAllocs()
+	for b.Loop() {
+		f.Sample(&client)
+		f.Describe(r)
+	}
+}
+
 // BenchmarkDescribe is what the record of a connection costs of which there is no more than the handshake.
 func BenchmarkDescribe(b *testing.B) {
 	f := newFixture(b, files{learn: time.Hour}, flow.JA4)
