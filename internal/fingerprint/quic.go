@@ -33,6 +33,7 @@ type initialSide struct {
 	done      bool
 	keys      *initialKeys // made last, of a version and a connection ID
 	version   *quicVersion
+	source    []byte // its own connection ID, by which the other side calls it; nil until a packet was opened
 }
 
 // IsQUIC says whether a datagram begins like a packet of a version of QUIC that Initials reads. Five bytes tell.
@@ -86,6 +87,27 @@ func (q *Initials) Spent(from Side) bool {
 	return q.sides[from].datagrams == maxDatagrams
 }
 
+// Destinations returns the connection IDs by which the client's Initial packets call the server: the one that it made up, and the
+// server's own.
+func (q *Initials) Destinations() [][]byte {
+	return [][]byte{q.origin, q.sides[Server].source}
+}
+
+// Begins says whether a datagram begins a connection whose client made up a connection ID that is none of the known ones: its own keys
+// open it.
+func Begins(datagram []byte, known [][]byte) bool {
+	if len(datagram) < leastDatagram || QUICTypeOf(datagram) != QUICInitial {
+		return false
+	}
+	packet, err := parseLongPacket(datagram)
+	if err != nil || slices.ContainsFunc(known, func(id []byte) bool { return bytes.Equal(id, packet.destination) }) {
+		return false
+	}
+	var q Initials
+	_, err = q.open(Client, packet)
+	return err == nil
+}
+
 // Done lets go of what a side sent. Its datagrams are still looked at, as the keys of the other side may change with them.
 func (q *Initials) Done(from Side) {
 	q.sides[from].done, q.sides[from].crypto = true, nil
@@ -118,6 +140,9 @@ func (q *Initials) addInitial(from Side, packet longPacket) error {
 		return err
 	}
 	side := &q.sides[from]
+	if side.source == nil {
+		side.source = bytes.Clone(packet.source)
+	}
 	if side.done {
 		return nil
 	}
@@ -156,15 +181,15 @@ func (q *Initials) open(from Side, packet longPacket) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	q.origin = slices.Clone(packet.destination)
+	q.origin = bytes.Clone(packet.destination)
 	q.sides[Client].begin(packet.version, keys)
 	q.sides[Server].begin(nil, nil)
 	return frames, nil
 }
 
-// begin forgets what came of an attempt that was given up.
+// begin forgets what came of an attempt that was given up, or of another connection between the same ports.
 func (s *initialSide) begin(v *quicVersion, keys *initialKeys) {
-	s.version, s.keys, s.crypto = v, keys, nil
+	*s = initialSide{datagrams: s.datagrams, version: v, keys: keys}
 }
 
 // keys returns the keys of a side. The versions of two packets may differ (RFC 9368, section 2.3).
@@ -186,6 +211,7 @@ type longPacket struct {
 	version     *quicVersion
 	initial     bool
 	destination []byte // connection ID
+	source      []byte // likewise
 	bytes       []byte // the packet, without others behind it
 	numberAt    int    // where in it the packet number begins, of an Initial packet
 }
@@ -198,8 +224,8 @@ func parseLongPacket(datagram []byte) (longPacket, error) {
 	kind := byte(r.number(1)) >> 4 & 3
 	packet := longPacket{version: versionOf(uint32(r.number(4)))}
 	packet.destination = r.vector(1)
-	source := r.vector(1)
-	if r.bad || len(packet.destination) > maxConnectionID || len(source) > maxConnectionID {
+	packet.source = r.vector(1)
+	if r.bad || len(packet.destination) > maxConnectionID || len(packet.source) > maxConnectionID {
 		return longPacket{}, fmt.Errorf("QUIC connection IDs: %w", ErrMalformed)
 	}
 	switch kind {

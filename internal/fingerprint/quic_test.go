@@ -210,6 +210,61 @@ func TestHelloThatGoesOn(t *testing.T) {
 	}
 }
 
+// A client that begins anew after its hello was read is read again.
+func TestHelloReadAgain(t *testing.T) {
+	var q Initials
+	whole := crypto(0, message(MessageClientHello, chromeHello()))
+	for _, id := range []string{"origin00", "retried0"} {
+		if err := q.Add(Client, initial(t, version1, id, 0, whole)); err != nil {
+			t.Fatal(err)
+		}
+		if message, err := q.Message(Client); err != nil || message.Type != MessageClientHello {
+			t.Errorf("%s: message %+v, error %v", id, message, err)
+		}
+		q.Done(Client)
+	}
+}
+
+func TestBegins(t *testing.T) {
+	good := initial(t, version1, "another0", 0, bigCrypto(0, 1000))
+	forged := bytes.Clone(good)
+	forged[len(forged)-1]++
+	goesOn := sealed{
+		version: version1, origin: []byte("origin00"), destination: []byte("server00"), numberBytes: 2, paddedFrames: 1180,
+	}
+	known := [][]byte{[]byte("origin00"), []byte("server00")}
+	for name, test := range map[string]struct {
+		datagram []byte
+		want     bool
+	}{
+		"another":            {good, true},
+		"the same":           {initial(t, version1, "origin00", 0, bigCrypto(0, 1000)), false},
+		"it goes on":         {goesOn.packet(t), false},
+		"forged":             {forged, false},
+		"cut":                {good[:600], false},
+		"cut in its header":  {append(good[:9:9], bytes.Repeat([]byte{0xff}, leastDatagram)...), false},
+		"of another version": {append([]byte{0xc0, 0xff, 0, 0, 29}, good[5:]...), false},
+		"not QUIC":           {make([]byte, leastDatagram), false},
+	} {
+		if got := Begins(test.datagram, known); got != test.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
+func TestDestinations(t *testing.T) {
+	var q Initials
+	v := rfcVectors[0]
+	for from, datagram := range [][]byte{v.client(t), unhex(t, v.server)} {
+		if err := q.Add(Side(from), datagram); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := fmt.Sprintf("%x", q.Destinations()); got != "["+rfcOrigin+" "+rfcSource+"]" {
+		t.Errorf("destinations %s", got)
+	}
+}
+
 func TestCoalescedPackets(t *testing.T) {
 	initial := func(number uint32, frames []byte) []byte {
 		return sealed{version: version1, origin: []byte("o"), destination: []byte("o"), number: number, numberBytes: 4, frames: frames}.packet(t)
@@ -326,6 +381,9 @@ func addAll(datagrams ...[]byte) {
 		if message, err := q.Message(from); err == nil && message.Type == MessageClientHello {
 			_, _ = ParseClientHello(message.Body)
 		}
+	}
+	for _, datagram := range datagrams {
+		_ = Begins(datagram, q.Destinations())
 	}
 }
 

@@ -38,8 +38,11 @@ func NewConversation(methods Methods) *Conversation {
 
 // Replaced says whether a sample is of another connection, which was opened between the same ports: its end began anew.
 func (c *Conversation) Replaced(s *flow.Sample) bool {
+	if s.Kind == flow.SampleDatagram {
+		return c.quic.replaced(s)
+	}
 	d := &c.streams[s.End]
-	return s.Kind == flow.SampleStream && d.begun && d.origin != s.Origin
+	return d.begun && d.origin != s.Origin
 }
 
 // Facts returns what is known by now.

@@ -11,8 +11,9 @@ type quic struct {
 	initials *fingerprint.Initials // nil before the first packet of the client, and after both hellos
 	latency  ja4plus.QUICHandshake
 	begun    bool
-	client   uint8 // end
-	failed   int   // datagrams from which it did not become clear who is the client
+	client   uint8    // end
+	ids      [][]byte // by which the client calls the server, once both hellos were read
+	failed   int      // datagrams from which it did not become clear who is the client
 }
 
 // maxFailed bounds what is spent on datagrams that only look like QUIC.
@@ -39,6 +40,7 @@ func (c *Conversation) initial(s *flow.Sample) ([]Found, error) {
 			q.failed++
 			return nil, failed
 		}
+		c.initiator = flow.InitiatorEnd0 + flow.Initiator(s.End)
 	}
 	list, err := c.hellos(s)
 	if failed == nil {
@@ -94,8 +96,17 @@ func (c *Conversation) hellos(s *flow.Sample) ([]Found, error) {
 func (q *quic) release(facts *Facts) {
 	clientDone := facts.SawClientHello || q.initials.Spent(fingerprint.Client)
 	if serverDone := facts.SawServerHello || q.initials.Spent(fingerprint.Server); clientDone && serverDone {
+		if facts.SawServerHello {
+			q.ids = q.initials.Destinations()
+		}
 		q.initials = nil
 	}
+}
+
+// replaced says whether a datagram begins another connection. One without a ServerHello is not known from a Retry: its hello is read
+// again.
+func (q *quic) replaced(s *flow.Sample) bool {
+	return q.ids != nil && s.End == q.client && fingerprint.Begins(s.Data, q.ids)
 }
 
 // Ports of DHCP: IANA has them for BOOTP (RFC 2131) and DHCPv6 (RFC 8415).

@@ -92,33 +92,50 @@ func (i *Identifier) Tidy() {
 
 // forget drops what is kept of a connection that has left the table.
 func (i *Identifier) forget(c *tracker.Connection) {
-	if t := i.talks[c]; t != nil {
-		i.release(t)
-		delete(i.talks, c)
+	t := i.talks[c]
+	if t == nil {
+		return
 	}
-	if !i.ending {
+	i.release(t)
+	delete(i.talks, c)
+	if !i.ending && !t.resting {
 		i.metrics.evicted.Inc()
 	}
 }
 
-// talk counts what came of the connection of a key, which may be nothing that a record tells of, and returns it.
+// end forgets a connection that is over.
+func (i *Identifier) end(k flow.Key) {
+	i.ending = true
+	i.table.End(k)
+	i.ending = false
+}
+
+// talk counts what came of the connection of a key, which may be nothing that a record tells of, and returns it. One that was idle
+// ends if another was opened since.
 func (i *Identifier) talk(k *flow.Key, opener flow.Initiator, ns uint64, of flow.Counter) (*tracker.Connection, *talk) {
 	c := i.table.UpdateFlow(*k, opener, i.wall(ns), of.Packets, of.Bytes)
 	t := i.talks[c]
+	if t != nil && t.resting && opener != flow.InitiatorUnknown {
+		i.end(*k)
+		return i.talk(k, opener, ns, of)
+	}
 	if t == nil {
 		t = &talk{Conversation: Conversation{methods: i.methods}, v6: k.Ends[0].Addr().Unmap().Is6()}
 		i.talks[c] = t
 	}
+	t.wake()
 	return c, t
 }
 
 // Sample takes bytes of a connection.
 func (i *Identifier) Sample(s *flow.Sample) {
-	c, t := i.talk(&s.Key, flow.InitiatorUnknown, s.TimeNs, flow.Counter{}) // a hello tells more than who was seen first
+	opener := s.Opener
+	if s.Kind == flow.SampleDatagram { // a hello tells more than who was seen first
+		opener = flow.InitiatorUnknown
+	}
+	c, t := i.talk(&s.Key, opener, s.TimeNs, flow.Counter{})
 	if t.Replaced(s) {
-		i.release(t)
-		*t = t.successor()
-		c.Reopened()
+		i.replace(c, t, s.TimeNs)
 	}
 	greeted := t.facts.SawClientHello
 	found, err := t.Sample(s)
@@ -126,7 +143,6 @@ func (i *Identifier) Sample(s *flow.Sample) {
 		i.metrics.malformed.Inc()
 	}
 	if t.facts.SawClientHello && !greeted {
-		t.client = s.End
 		i.table.UpdateFlow(s.Key, flow.InitiatorEnd0+flow.Initiator(s.End), i.wall(s.TimeNs), 0, 0)
 	}
 	i.note(c, t, found)
@@ -174,9 +190,29 @@ func (i *Identifier) Describe(r *flow.Record) *flow.Identity {
 		return nil
 	}
 	there, back := &r.Halves[0], &r.Halves[1]
-	c, t := i.talk(&r.Key, r.Initiator, max(there.LastNs, back.LastNs), flow.Counter{
+	c, t := i.talk(&r.Key, r.Initiator, lastNs(r), flow.Counter{
 		Packets: there.Packets + back.Packets, Bytes: there.Bytes + back.Bytes,
 	})
+	over := r.EndReason != flow.EndActive
+	switch {
+	case t.isFormer(r):
+		i.describe(t.former.Connection, t.former.talk, r)
+		if over {
+			t.former = nil
+		}
+	case over:
+		i.describe(c, t, r)
+		if !t.rest(r) {
+			i.end(r.Key)
+		}
+	default:
+		i.describe(c, t, r)
+	}
+	return &i.next
+}
+
+// describe fills in what the event of a record says.
+func (i *Identifier) describe(c *tracker.Connection, t *talk, r *flow.Record) {
 	for end := range r.Halves {
 		t.sent[end].Packets += r.Halves[end].Packets
 		t.sent[end].Bytes += r.Halves[end].Bytes
@@ -184,14 +220,9 @@ func (i *Identifier) Describe(r *flow.Record) *flow.Identity {
 	if r.Handshake != nil {
 		i.open(c, t, r)
 	}
+	i.see(c, t, r.Key)
 	i.evaluate(c, t, r)
 	t.tell(&i.next, c)
-	if r.EndReason != flow.EndActive {
-		i.ending = true
-		i.table.End(r.Key)
-		i.ending = false
-	}
-	return &i.next
 }
 
 // open notes how the connection was opened, by the first SYN: anybody can send another one. What is usual is decided by those that
@@ -225,7 +256,7 @@ func (i *Identifier) evaluate(c *tracker.Connection, t *talk, r *flow.Record) {
 	for _, rule := range c.Evaluate(&tracker.Facts{
 		ClientHello: t.facts.SawClientHello, ServerHello: t.facts.SawServerHello,
 		HTTP: t.facts.CarriesHTTP, SSH: t.facts.CarriesSSH, HTTPSampled: i.methods[flow.JA4H.String()],
-		Ended:     over && r.SamplingRate == 1 && t.unanswered(),
+		Ended:     over && r.SamplingRate == 1 && t.unanswered(r.Key),
 		BadReason: t.bad, NewFingerprint: t.news, UsualMSS: i.usualMSS(t).Value(),
 	}) {
 		i.metrics.anomalies[rule].Inc()

@@ -25,9 +25,41 @@ func (i *Identifier) judge(c *tracker.Connection, t *talk, method flow.Method, v
 	default:
 		i.lookUp(c, t, method, value, "")
 	}
-	if kept, ok := memorable(method, value); ok && i.cfg.Known.See(method.String(), kept, at) && !c.IsNew {
-		c.IsNew, t.news = true, method.String()+" "+value
+	t.sight(method, value, at)
+}
+
+// sighting is a fingerprint that is to be remembered.
+type sighting struct {
+	method      flow.Method
+	kept, value string // what is remembered of it, and all of it
+	at          time.Time
+}
+
+// mostSightings bounds those that wait for an answer, or for the next record, each of which is another.
+const mostSightings = 32
+
+// sight notes a fingerprint that may be new.
+func (t *talk) sight(method flow.Method, value string, at time.Time) {
+	kept, ok := memorable(method, value)
+	again := func(s sighting) bool { return s.method == method && s.kept == kept }
+	if ok && len(t.sightings) < mostSightings && !slices.ContainsFunc(t.sightings, again) {
+		t.sightings = append(t.sightings, sighting{method, kept, value, at})
 	}
+}
+
+// see remembers the fingerprints of a connection that was answered. Else whoever sends hellos to where nobody listens, from any
+// address, could have every one of them called new, and those of this network forgotten. DHCP is answered in another flow.
+func (i *Identifier) see(c *tracker.Connection, t *talk, k flow.Key) {
+	answered := t.answered(k)
+	t.sightings = slices.DeleteFunc(t.sightings, func(s sighting) bool {
+		if !answered && s.method != flow.JA4D && s.method != flow.JA4D6 {
+			return false
+		}
+		if i.cfg.Known.See(s.method.String(), s.kept, s.at) && !c.IsNew {
+			c.IsNew, t.news = true, s.method.String()+" "+s.value
+		}
+		return true
+	})
 }
 
 func (i *Identifier) lookUp(c *tracker.Connection, t *talk, method flow.Method, value, ja4s string) {

@@ -1,6 +1,7 @@
 package identify
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -48,6 +49,71 @@ func TestKnown(t *testing.T) {
 				t.Error("it is new again")
 			}
 		})
+	}
+}
+
+// TestNewIsAnswered: what nobody answers is not remembered; else anybody could fill the memory.
+func TestNewIsAnswered(t *testing.T) {
+	f := newFixture(t, files{}, flow.JA4, flow.JA4T)
+	hellos := goHellos(t)
+	reset := f.ended(keyTo(443))
+	reset.Halves[1] = flow.Half{Packets: 1, Bytes: 60}
+	for range 2 {
+		f.send(keyTo(443), [2][]byte{hellos[0]}, 1<<16)
+		if got := f.Describe(reset); got.New || len(got.Fingerprints[flow.JA4]) != 1 || len(got.Fingerprints[flow.JA4T]) != 1 {
+			t.Errorf("unanswered: %+v", got)
+		}
+	}
+	f.send(keyTo(443), [2][]byte{hellos[0]}, 1<<16) // the counters tell that there was an answer,
+	if got := f.Describe(f.ended(keyTo(443))); !got.New {
+		t.Error("answered, it is not new")
+	}
+	f.send(keyTo(443), othersHellos(t), 1<<16) // or a ServerHello does
+	if got := f.Describe(reset); !got.New {
+		t.Error("answered with a ServerHello, it is not new")
+	}
+}
+
+// TestAnsweredLater: it is new as soon as it is answered.
+func TestAnsweredLater(t *testing.T) {
+	f := newFixture(t, files{}, flow.JA4)
+	f.send(keyTo(443), [2][]byte{goHellos(t)[0]}, 1<<16)
+	r := f.ended(keyTo(443))
+	r.EndReason, r.Halves[1] = flow.EndActive, flow.Half{}
+	for _, answered := range []bool{false, true} {
+		if got := f.Describe(r); got.New != answered {
+			t.Errorf("new: %t, answered: %t", got.New, answered)
+		}
+		r.Halves[1] = r.Halves[0]
+	}
+}
+
+// TestNewDHCP: it is answered by broadcast, in another flow.
+func TestNewDHCP(t *testing.T) {
+	f := newFixture(t, files{}, flow.JA4D)
+	k := keyTo(67)
+	k.Protocol = 17
+	f.Sample(&flow.Sample{
+		Key: k, Kind: flow.SampleDatagram, TimeNs: f.nowNs, Data: append(make([]byte, 236), "\x63\x82\x53\x63\x35\x01\x01\xff"...),
+	})
+	r := f.ended(k)
+	r.Handshake, r.Halves[1] = nil, flow.Half{}
+	if got := f.Describe(r); !got.New {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestManySightings(t *testing.T) {
+	var c talk
+	for i := range 2 * mostSightings {
+		c.sight(flow.JA4H, fmt.Sprintf("ge11nn00_%012x_0_0", i/2), time.Time{})
+	}
+	if n := len(c.sightings); n != mostSightings {
+		t.Errorf("%d wait", n)
+	}
+	c.sight(flow.JA4H, "ge11nn01_0_0_0", time.Time{})
+	if n := len(c.sightings); n != mostSightings {
+		t.Errorf("%d wait, want %d at most", n, mostSightings)
 	}
 }
 

@@ -28,8 +28,12 @@ type talk struct {
 	rtt     time.Duration
 	voted   bool            // for the usual MSS
 	sent    [2]flow.Counter // by end, in the records until now
-	client  uint8           // end that sent a ClientHello
 	v6      bool
+
+	sightings []sighting // fingerprints that may be new, once the connection is answered
+	resting   bool       // it was idle for so long that its last record should have been told
+	begunNs   uint64     // when the first sample came, if there is a former
+	former    *former
 }
 
 // values are the fingerprints of a method that the next event tells of: those that came since the last one or, if none did, the
@@ -84,17 +88,22 @@ func (t *talk) tell(to *flow.Identity, c *tracker.Connection) {
 	}
 }
 
-// unanswered says whether the connection, which is over, had too little from the server for a ServerHello: one that is not known
-// may not have been sampled.
-func (t *talk) unanswered() bool {
+// answered says whether the server sent a ServerHello or, by the counters, what has room for one behind its headers: a ServerHello may
+// not have been sampled.
+func (t *talk) answered(k flow.Key) bool {
 	const (
 		headersIPv4, headersIPv6 = 14 + 20 + 32, 14 + 40 + 32 // Ethernet, IP, and TCP with timestamps
 		leastHello               = 5 + 4 + 38                 // record, message, and what every ServerHello has
 	)
-	server := &t.sent[1-t.client]
+	server := &t.sent[1-t.client(k)]
 	headers := uint64(headersIPv4)
 	if t.v6 {
 		headers = headersIPv6
 	}
-	return server.Packets > 0 && server.Bytes < server.Packets*headers+leastHello
+	return t.facts.SawServerHello || server.Bytes >= server.Packets*headers+leastHello
+}
+
+// unanswered says whether it is known that the server did not answer.
+func (t *talk) unanswered(k flow.Key) bool {
+	return t.sent[1-t.client(k)].Packets > 0 && !t.answered(k)
 }

@@ -1,0 +1,57 @@
+package identify
+
+import (
+	"time"
+
+	"weir/internal/flow"
+	"weir/internal/tracker"
+)
+
+// Which connection a sample or a record is of, is not told by its ports alone: they serve one after the other, and what was idle for
+// long is handed over as if it were over, and may go on.
+
+// Rest is how long a TCP connection is known after it became idle: browsers keep one for 5 minutes.
+const Rest = 10 * time.Minute
+
+// tick is how much earlier than a sample the same packet can be in a record, with Linux's coarsest (CONFIG_HZ=100).
+const tick = 10 * time.Millisecond
+
+const protocolTCP = 6
+
+// former is a connection whose ports serve another one, until its last record has come.
+type former struct {
+	*tracker.Connection
+	*talk
+}
+
+// replace has a connection that was first seen at a time take the place of the one between the same ports.
+func (i *Identifier) replace(c *tracker.Connection, t *talk, ns uint64) {
+	i.release(t)
+	old := *t
+	old.GiveUp()
+	old.former = nil // nobody waits for it any more
+	*t = old.successor()
+	t.begunNs, t.former = ns, &former{c.Snapshot(), &old}
+	c.Reopened()
+}
+
+// isFormer says whether a record is of the connection that had the ports before: its last packet came before the first one of this.
+func (t *talk) isFormer(r *flow.Record) bool {
+	return t.former != nil && lastNs(r)+uint64(tick) < t.begunNs
+}
+
+func lastNs(r *flow.Record) uint64 { return max(r.Halves[0].LastNs, r.Halves[1].LastNs) }
+
+// rest says whether a connection is still known after a record that should be its last, since it may go on: then that is seen by its
+// having no SYN. Others can take the ports of UDP unseen, and those of TCP where packets are left out.
+func (t *talk) rest(r *flow.Record) bool {
+	t.resting = r.EndReason == flow.EndIdle && r.Key.Protocol == protocolTCP && r.SamplingRate == 1 && t.answered(r.Key)
+	return t.resting
+}
+
+// wake has a connection that was idle go on. The kernel side counts what its ends send from where it saw them again.
+func (t *talk) wake() {
+	if t.resting {
+		t.resting, t.streams = false, [2]stream{}
+	}
+}
