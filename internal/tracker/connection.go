@@ -8,15 +8,6 @@ import (
 	"time"
 )
 
-// A history keeps its first events, which say how the connection began, and its latest ones.
-const (
-	firstEvents  = 100
-	latestEvents = 900
-)
-
-// longestValue is how many bytes a history keeps of a value. Raw forms can have thousands, of what anybody sends.
-const longestValue = 512
-
 // primaryTypes is the order in which a connection's fingerprints are shown: what names the client's program first, then
 // what names the server's, then what names systems and distances.
 var primaryTypes = []string{
@@ -41,7 +32,7 @@ type Connection struct {
 
 	// Fingerprints holds, by type in lower case ("ja4", "ja4s", "ja4h", …), the first 100 and the latest 900 values, of
 	// which 512 bytes, in the order in which they were seen, without repetitions in a row. RawFPs holds the unhashed forms
-	// likewise. Of a Tracker's connection, either is nil while there are none.
+	// likewise. Of a Tracker's connection, either is nil while there are none, and there are fewer if those of all take too much.
 	Fingerprints map[string][]FingerprintEvent
 	RawFPs       map[string][]FingerprintEvent
 
@@ -58,13 +49,8 @@ type Connection struct {
 	Anomalies []string // descriptions of what Evaluate found, in order
 
 	raised uint32 // the rules that are in Anomalies, a bit for each
-}
-
-// FingerprintEvent is one observed fingerprint, when it was seen and by which packet of the connection.
-type FingerprintEvent struct {
-	Value     string    `json:"value"`
-	SeenAt    time.Time `json:"seen_at"`
-	PacketNum uint64    `json:"packet_num"`
+	size   int    // about how many bytes the histories take
+	room   *room  // for those of all connections of the Tracker; nil of a connection that is in none
 }
 
 // NewConnection returns a connection of a 5-tuple that nothing has been counted of yet.
@@ -78,38 +64,6 @@ func NewConnection(srcIP string, srcPort uint16, dstIP string, dstPort uint16, p
 		Fingerprints: make(map[string][]FingerprintEvent),
 		RawFPs:       make(map[string][]FingerprintEvent),
 	}
-}
-
-// AddFingerprint adds a value to the history of its type, unless the last one is the same or it is "". packetNum says
-// which packet of the connection completed it.
-func (c *Connection) AddFingerprint(fpType, fingerprint string, seenAt time.Time, packetNum uint64) {
-	addEvent(&c.Fingerprints, fpType, FingerprintEvent{fingerprint, seenAt, packetNum})
-}
-
-// AddRawFingerprint is AddFingerprint for the unhashed form.
-func (c *Connection) AddRawFingerprint(fpType, raw string, seenAt time.Time, packetNum uint64) {
-	addEvent(&c.RawFPs, fpType, FingerprintEvent{raw, seenAt, packetNum})
-}
-
-// addEvent makes room in a full history by moving the first events over the oldest of the latest ones: those are fewer
-// than the latest, and append finds a new place for all of them only now and then.
-func addEvent(histories *map[string][]FingerprintEvent, fpType string, event FingerprintEvent) {
-	fpType = strings.ToLower(fpType)
-	history := (*histories)[fpType]
-	if len(event.Value) > longestValue {
-		event.Value = strings.Clone(event.Value[:longestValue])
-	}
-	if event.Value == "" || len(history) > 0 && history[len(history)-1].Value == event.Value {
-		return
-	}
-	if len(history) == firstEvents+latestEvents {
-		copy(history[1:], history[:firstEvents])
-		history = history[1:]
-	}
-	if *histories == nil { // most connections have none
-		*histories = make(map[string][]FingerprintEvent)
-	}
-	(*histories)[fpType] = append(history, event)
 }
 
 // LatestFingerprint returns the last value of a type, or "" if there is none.
@@ -161,19 +115,9 @@ func (c *Connection) isIPv6() bool {
 // Snapshot returns a deep copy, which any goroutine may read.
 func (c *Connection) Snapshot() *Connection {
 	s := *c
+	s.room = nil
 	s.Fingerprints = copyHistories(c.Fingerprints)
 	s.RawFPs = copyHistories(c.RawFPs)
 	s.Anomalies = slices.Clone(c.Anomalies)
 	return &s
-}
-
-func copyHistories(histories map[string][]FingerprintEvent) map[string][]FingerprintEvent {
-	if histories == nil {
-		return nil
-	}
-	copies := make(map[string][]FingerprintEvent, len(histories))
-	for fpType, history := range histories {
-		copies[fpType] = slices.Clone(history)
-	}
-	return copies
 }

@@ -335,7 +335,7 @@ func seedAll(t *testing.T) {
 	tr := tracker.NewTracker(10)
 	first, second := open(tr, 1, "tcp", start), open(tr, 2, "udp", start)
 	all := tr.All()
-	if len(all) != 2 || !reflect.DeepEqual(all, []*tracker.Connection{first, second}) {
+	if len(all) != 2 || !reflect.DeepEqual(all, []*tracker.Connection{first.Snapshot(), second.Snapshot()}) {
 		t.Fatalf("All = %v, want copies of %v, %v", all, first, second)
 	}
 	first.AddFingerprint("ja4", "a", start, 1)

@@ -35,6 +35,7 @@ type Tracker struct {
 	entries map[key]*list.Element // of *entry
 	lru     list.List             // *entry, the least recently updated one in front
 	max     int
+	room    room // of the histories
 
 	tcpIdle, otherIdle time.Duration
 	swept              time.Time // when Evict was last called
@@ -97,6 +98,7 @@ func (t *Tracker) entry(k key, source uint8, ts time.Time) *entry {
 		return element.Value.(*entry)
 	}
 	e := newEntry(k, source, ts)
+	e.room = &t.room
 	t.entries[k] = t.lru.PushBack(e)
 	if len(t.entries) > t.max+max(t.max, leastExcess) {
 		t.evict([]*Connection{t.remove(t.lru.Front())})
@@ -225,6 +227,7 @@ func (t *Tracker) idle(protocol uint8) time.Duration {
 func (t *Tracker) remove(element *list.Element) *Connection {
 	e := t.lru.Remove(element).(*entry)
 	delete(t.entries, e.key)
+	e.leave()
 	return &e.Connection
 }
 
