@@ -22,7 +22,8 @@ const maxHeld = 32 << 20
 type Config struct {
 	Methods     []flow.Method // that events are to have; none: there is nothing to do
 	Connections int           // to know at a time
-	// How long a connection is known after its last record or sample, more than the kernel side waits with its next record.
+	// How long a connection that goes on is known after its last record or sample, more than the kernel side waits with its next
+	// record. One of TCP that was idle is known for 10 minutes more.
 	TCPIdle, OtherIdle time.Duration
 	Known              *known.Known
 }
@@ -64,7 +65,7 @@ func New(cfg Config, clock Clock, reg prometheus.Registerer) (*Identifier, error
 		i.wanted[method] = true
 		i.methods[method.Hashed().String()] = true
 	}
-	i.table.IdleAfter(cfg.TCPIdle, cfg.OtherIdle)
+	i.table.IdleAfter(cfg.TCPIdle+rest, cfg.OtherIdle)
 	i.table.OnEvict = i.forget
 	i.readClock()
 	return i, nil

@@ -333,7 +333,7 @@ func TestForgetting(t *testing.T) {
 		t.Errorf("%v connections were given up, and %d wait", n, f.holding.Len())
 	}
 	f.Tidy()
-	f.nowNs += uint64(10 * time.Minute)
+	f.nowNs += uint64(20 * time.Minute)
 	f.Tidy()
 	if f.table.Count() != 0 || len(f.talks) != 0 || f.held != 0 || f.holding.Len() != 0 {
 		t.Errorf("%d connections, %d talks with %d bytes are left", f.table.Count(), len(f.talks), f.held)

@@ -60,6 +60,9 @@ func (i *Identifier) see(c *tracker.Connection, t *talk, k flow.Key) {
 		}
 		return true
 	})
+	if len(t.sightings) == 0 {
+		t.sightings = nil // of many connections
+	}
 }
 
 func (i *Identifier) lookUp(c *tracker.Connection, t *talk, method flow.Method, value, ja4s string) {

@@ -10,8 +10,9 @@ import (
 // Which connection a sample or a record is of, is not told by its ports alone: they serve one after the other, and what was idle for
 // long is handed over as if it were over, and may go on.
 
-// Rest is how long a TCP connection is known after it became idle: browsers keep one for 5 minutes.
-const Rest = 10 * time.Minute
+// rest is how much longer a TCP connection is known than the kernel side waits with its next record: browsers keep one that is idle for
+// 5 minutes.
+const rest = 10 * time.Minute
 
 // tick is how much earlier than a sample the same packet can be in a record, with Linux's coarsest (CONFIG_HZ=100).
 const tick = 10 * time.Millisecond

@@ -79,8 +79,8 @@ func TestGoesOnAfterIdle(t *testing.T) {
 		after  time.Duration
 		want   []string
 	}{
-		"it goes on":          {func(*flow.Record) {}, 30 * time.Second, []string{ja4}},
-		"after too long":      {func(*flow.Record) {}, 2 * time.Minute, nil},
+		"it goes on":          {func(*flow.Record) {}, 9 * time.Minute, []string{ja4}},
+		"after too long":      {func(*flow.Record) {}, 12 * time.Minute, nil},
 		"it ended":            {func(r *flow.Record) { r.EndReason = flow.EndRST }, 0, nil},
 		"of packets one in 2": {func(r *flow.Record) { r.SamplingRate = 2 }, 0, nil},
 	} {

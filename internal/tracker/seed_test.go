@@ -135,8 +135,10 @@ func seedUpdate(t *testing.T) {
 	if tr.Update(client, clientPort, server, serverPort, "udp", start, 1) == first {
 		t.Error("another protocol is the same connection")
 	}
-	if c := tr.Update("nobody", 1, server, 2, "tcp", start, 1); c != nil || tr.Count() != 2 {
-		t.Errorf("an address that is none made the connection %v of %d", c, tr.Count())
+	for address, proto := range map[string]string{"nobody": "tcp", client: "no protocol"} {
+		if c := tr.Update(address, 1, server, 2, proto, start, 1); c != nil || tr.Count() != 2 {
+			t.Errorf("%s and %s made the connection %v of %d", address, proto, c, tr.Count())
+		}
 	}
 }
 

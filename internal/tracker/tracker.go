@@ -62,8 +62,8 @@ func NewTracker(maxConns int) *Tracker {
 func (t *Tracker) IdleAfter(tcp, other time.Duration) { t.tcpIdle, t.otherIdle = tcp, other }
 
 // Update counts a packet of so many bytes, and returns its connection: a new one if this is the first packet of the
-// 5-tuple in either direction, whose source is then the packet's. It returns nil if MakeKey has no key for the 5-tuple.
-// A packet that is older than another one before it does not turn LastSeen back.
+// 5-tuple in either direction, whose source is then the packet's. It returns nil, and counts nothing, if MakeKey has no key for
+// the 5-tuple: under one key, packets with addresses or a protocol that are none would all be of one connection. A packet that is older than another one before it does not turn LastSeen back.
 func (t *Tracker) Update(
 	srcIP string, srcPort uint16, dstIP string, dstPort uint16, proto string, ts time.Time, packetLen uint64,
 ) *Connection {
