@@ -60,23 +60,23 @@ func (c *Connection) addEvent(histories *map[string][]FingerprintEvent, fpType s
 	switch {
 	case len(history) > 1 && c.room != nil && c.room.taken+event.size() > maxHistories:
 		for i := range history[1:] {
-			c.take(-history[i].size())
+			c.grow(-history[i].size())
 		}
 		history = slices.Clone(history[len(history)-1:])
 	case len(history) == firstEvents+latestEvents:
-		c.take(-history[firstEvents].size())
+		c.grow(-history[firstEvents].size())
 		copy(history[1:], history[:firstEvents])
 		history = history[1:]
 	}
 	if *histories == nil { // most connections have none
 		*histories = make(map[string][]FingerprintEvent)
 	}
-	c.take(event.size())
+	c.grow(event.size())
 	(*histories)[fpType] = append(history, event)
 }
 
-// take notes that the histories take so many bytes more.
-func (c *Connection) take(bytes int) {
+// grow notes that the histories take so many bytes more.
+func (c *Connection) grow(bytes int) {
 	c.size += bytes
 	if c.room != nil {
 		c.room.taken += bytes

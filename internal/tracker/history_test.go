@@ -11,7 +11,7 @@ import (
 
 // TestHistoriesAreBounded over all connections: those that grow lose what they said before, and no other one does.
 func TestHistoriesAreBounded(t *testing.T) {
-	const connections, values, bound = 200, 1000, 64 << 20
+	const connections, values, bound = 150, 1000, 64 << 20
 	long := strings.Repeat("x", 600)
 	tr := tracker.NewTracker(connections + 1)
 	quiet := open(tr, 0, "tcp", start)
