@@ -444,6 +444,13 @@ func FuzzConversation(f *testing.F) {
 	for end, stream := range hello {
 		f.Add(append([]byte{byte(end), 0, 0, 255}, stream...))
 	}
+	var datagrams []byte
+	for end, name := range []string{"rfc9001-client.hex", "rfc9001-server.hex", "another-client.hex"} {
+		data := datagram(f, name, 0).Data
+		data = append(data, make([]byte, -len(data)&7)...)
+		datagrams = append(append(datagrams, byte(end&1|2), 0, 0, byte(len(data)/8)), data...)
+	}
+	f.Add(datagrams)
 	f.Add([]byte("\x00\x00\x00\x05GET /\x01\x00\x00\x08SSH-2.0-\x00\x00\x05\xff HTTP/1.1\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, input []byte) {
 		c := NewConversation(methodsOn("ja4", "ja4s", "ja4x", "ja4h", "ja4d", "ja4l"))
@@ -453,6 +460,9 @@ func FuzzConversation(f *testing.F) {
 				End: input[0] & 1, Kind: flow.SampleKind(input[0] >> 1 & 1), Offset: uint32(input[1])<<8 | uint32(input[2]), Data: input[4:][:n],
 			}
 			input = input[4+n:]
+			if c.Replaced(&s) {
+				c = NewConversation(c.methods)
+			}
 			_, _ = c.Sample(&s)
 			if held := c.holds(); held > 2*maxStream {
 				t.Fatalf("%d bytes are held", held)
