@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -152,11 +153,16 @@ func (c *Config) syncer() func(*os.File) error {
 	}
 }
 
-// where names the place that events go to, without what may be a secret: the path and the query of a URL may be.
+// where names the place that events go to, without what may be a secret: the path and the query of a URL may be. That there is a
+// path is shown.
 func (c *Config) where() string {
 	switch {
 	case c.URL != nil:
-		return (&url.URL{Scheme: c.URL.Scheme, Host: c.URL.Host}).String()
+		shown := url.URL{Scheme: c.URL.Scheme, Host: c.URL.Host}
+		if strings.Trim(c.URL.Path, "/") != "" {
+			shown.Path = "/..."
+		}
+		return shown.String()
 	case c.Path != "":
 		return c.Path
 	default:
