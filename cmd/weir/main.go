@@ -13,13 +13,6 @@ import (
 
 	"weir/internal/agent"
 	"weir/internal/config"
-	"weir/internal/datapath"
-)
-
-// Set by the linker; see the Makefile.
-var (
-	version = "dev"
-	commit  = "unknown"
 )
 
 // Exit codes.
@@ -45,9 +38,8 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 	}
 	switch invocation.Command {
 	case config.CommandVersion:
-		_, err = fmt.Fprintf(stdout, "weir %s\ncommit %s\nkernel object %s\n", version, commit, datapath.ObjectHash())
-		if err != nil {
-			return fail(stderr, exitFailed, fmt.Errorf("write the version: %w", err))
+		if err := writeVersion(stdout); err != nil {
+			return fail(stderr, exitFailed, err)
 		}
 	case config.CommandReplay:
 		if err := replay(ctx, invocation, stdin, stdout, stderr); err != nil {
@@ -99,7 +91,7 @@ func runAgent(ctx context.Context, invocation config.Invocation, stdout, stderr 
 	ended := make(chan struct{})
 	defer close(ended)
 	go insist(ctx, invocation.Settings.StopTimeout+stopGrace, ended)
-	a, err := agent.Start(invocation.Settings, agent.Build{Version: version, Commit: commit}, stdout, log)
+	a, err := agent.Start(invocation.Settings, build(), stdout, log)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"regexp"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -18,13 +20,15 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // TestRun compares exit codes and output: what is in order goes to stdout, and a failure is one line on stderr.
 func TestRun(t *testing.T) {
 	const allowed = ` want [^\n]*\n`
+	aboutVersion := `weir \S+\ncommit \S+\nbuilt by ` + regexp.QuoteMeta(runtime.Version()) + ` for linux/\w+\nkernel object ` +
+		datapath.ObjectHash() + `\n`
 	for _, row := range []struct {
 		name, args, environ string
 		code                int
 		stdout, stderr      string // regular expressions for the whole
 	}{
-		{"version", "version", "", 0, `weir dev\ncommit unknown\nkernel object ` + datapath.ObjectHash() + `\n`, ""},
-		{"version, whatever is set", "version", "AGENT_BATCH_SIZE=x", 0, `weir dev\n(?s:.*)`, ""},
+		{"version", "version", "", 0, aboutVersion, ""},
+		{"version, whatever is set", "--version", "AGENT_BATCH_SIZE=x", 0, aboutVersion, ""},
 		{"help", "--help", "", 0, `Usage: weir (?s:.*)--interface, AGENT_INTERFACE(?s:.*)\n`, ""},
 		{"help of run", "run -h", "", 0, `Usage: weir run (?s:.*)\n`, ""},
 		{"bad variable", "", "AGENT_BATCH_SIZE=many", 2, "", `weir: AGENT_BATCH_SIZE="many":` + allowed},
@@ -62,6 +66,21 @@ func TestNotices(t *testing.T) {
 	lines := strings.Split(strings.TrimSuffix(stderr.String(), "\n"), "\n")
 	if len(lines) != 2 || !strings.Contains(lines[0], `"msg":"AGENT_SNAP_LEN has no effect`) {
 		t.Errorf("printed %q, want a log entry and the failure", lines)
+	}
+}
+
+func TestRevision(t *testing.T) {
+	for _, row := range []struct {
+		revision, modified, want string
+	}{
+		{"0123abc", "false", "0123abc"},
+		{"0123abc", "true", "0123abc-dirty"},
+		{"", "", ""},
+	} {
+		got := revision([]debug.BuildSetting{{Key: "vcs.revision", Value: row.revision}, {Key: "vcs.modified", Value: row.modified}})
+		if got != row.want {
+			t.Errorf("revision %q, want %q", got, row.want)
+		}
 	}
 }
 

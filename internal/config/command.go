@@ -34,7 +34,8 @@ type Invocation struct {
 
 // grammar is the command line: a field for each command, its settings within.
 type grammar struct {
-	Help helpFlag `short:"h"`
+	Help      helpFlag    `short:"h"`
+	VersionOf versionFlag `name:"version"` // the same as the command
 
 	Run     Settings `cmd:"" default:"withargs" help:"count packets and report flows (the default)"`
 	Replay  replay   `cmd:"" help:"print the flows of a pcap or pcapng file; - is standard input"`
@@ -64,6 +65,17 @@ func (helpFlag) BeforeReset(ctx *kong.Context) error {
 // IgnoreDefault keeps kong from choosing the default command, whose help is part of the general help.
 func (helpFlag) IgnoreDefault() {}
 
+// versionFlag ends the parsing likewise.
+type versionFlag bool
+
+var errVersion = errors.New("the version was asked for")
+
+// BeforeReset is kong's hook for a flag that was given.
+func (versionFlag) BeforeReset() error { return errVersion }
+
+// IgnoreDefault keeps kong from choosing the default command.
+func (versionFlag) IgnoreDefault() {}
+
 // Parse reads args (without the program's name) and environ ("NAME=VALUE" each, as os.Environ gives it). A flag wins
 // over its variable, and an empty variable is as good as none. Help goes to stdout. Commands without settings ignore the
 // environment. Any error is one line that names what was given and says what is allowed.
@@ -78,6 +90,8 @@ func Parse(args, environ []string, stdout io.Writer) (Invocation, error) {
 	switch {
 	case errors.Is(err, errHelp):
 		return Invocation{Command: CommandHelp}, nil
+	case errors.Is(err, errVersion):
+		return Invocation{Command: CommandVersion}, nil
 	case err != nil:
 		return Invocation{}, plainError(err)
 	}

@@ -291,6 +291,8 @@ func TestCommands(t *testing.T) {
 		want Command
 	}{
 		"version":         {[]string{"version"}, CommandVersion},
+		"version, a flag": {[]string{"--version"}, CommandVersion},
+		"version of run":  {[]string{"run", "--version"}, CommandVersion},
 		"help":            {[]string{"--help"}, CommandHelp},
 		"short":           {[]string{"-h"}, CommandHelp},
 		"help of run":     {[]string{"run", "--help"}, CommandHelp},
