@@ -91,11 +91,7 @@ func runAgent(ctx context.Context, invocation config.Invocation, stdout, stderr 
 	ended := make(chan struct{})
 	defer close(ended)
 	go insist(ctx, invocation.Settings.StopTimeout+stopGrace, ended)
-	a, err := agent.Start(invocation.Settings, build(), stdout, log)
-	if err != nil {
-		return err
-	}
-	return a.Run(ctx)
+	return agent.New(invocation.Settings, build(), stdout, log).Run(ctx)
 }
 
 // stopGrace is how much longer than the stop timeout a stop may take: to detach, and to sweep a large map.

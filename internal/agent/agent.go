@@ -32,24 +32,22 @@ import (
 // requestTimeout bounds one POST to the Brain, which commits a database transaction for it.
 const requestTimeout = 30 * time.Second
 
-// hangs is how long the collector may go without a look before the agent is reported as not alive. A sweep of the
-// largest map takes a few seconds.
-const hangs = 30 * time.Second
-
 // Build says what is running.
 type Build struct {
 	Version string
 	Commit  string
 }
 
-// Agent is the whole of weir, loaded and attached, not yet running.
+// Agent is the whole of weir.
 type Agent struct {
-	log         *zap.Logger
-	stopTimeout time.Duration
-	pinned      bool // programs and maps stay when the process ends
-	stopping    atomic.Bool
-	sealed      *sealed
-	opened      bool // the deliverer
+	settings config.Settings
+	build    Build
+	stdout   io.Writer
+	log      *zap.Logger
+	pinned   bool // programs and maps stay when the process ends
+	stopping atomic.Bool
+	sealed   *sealed
+	opened   bool // the deliverer
 
 	kernel      *datapath.Datapath
 	attachments *attachments
@@ -60,47 +58,68 @@ type Agent struct {
 	server      *telemetry.Server
 }
 
-// Start loads and attaches everything that the settings ask for: what fails at once comes first. When it fails, nothing
-// stays attached but what another process left in the folder of pins. Otherwise Run must follow.
-func Start(s config.Settings, build Build, stdout io.Writer, log *zap.Logger) (_ *Agent, err error) {
-	links, err := listLinks()
-	if err != nil {
-		return nil, err
-	}
-	interfaces, err := findInterfaces(links, s.Interface)
-	if err != nil {
-		return nil, err
-	}
-	tightenMemory()
-	a := &Agent{log: log, stopTimeout: s.StopTimeout, pinned: s.PinDir != "", sealed: newSealed()}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, a.close())
-		}
-	}()
-	reg := prometheus.NewRegistry()
-	for _, step := range []func() error{
-		func() error { return a.listen(s, reg) },
-		func() error { return a.load(s, build, stdout, reg) },
-		func() error { _, err := a.attachments.look(); return err },
-		func() error { return a.attachments.attachAll(interfaces) },
-		a.open,
-	} {
-		if err := step(); err != nil {
-			return nil, err
-		}
-	}
-	return a, nil
+// New returns what Run runs. Events go to stdout if the settings name no other place.
+func New(s config.Settings, build Build, stdout io.Writer, log *zap.Logger) *Agent {
+	return &Agent{settings: s, build: build, stdout: stdout, log: log, pinned: s.PinDir != "", sealed: newSealed()}
 }
 
-func (a *Agent) listen(s config.Settings, reg *prometheus.Registry) (err error) {
+// Run starts what the settings ask for and works until ctx ends, then stops: it detaches, has the kernel hand over all that is
+// left, and delivers it within the stop timeout. It returns nil after such a stop, also if it came during the start, and an
+// error when the start or a part failed. After a start that failed or was stopped nothing stays attached but what another
+// process left in the folder of pins. Run may be called once.
+func (a *Agent) Run(ctx context.Context) error {
+	switch err := a.start(ctx); {
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		a.log.Info("stopped before anything was counted")
+		return a.close()
+	case err != nil:
+		return errors.Join(err, a.close())
+	}
+	return a.work(ctx)
+}
+
+// start loads and attaches everything: what can fail without a trace comes first, and what can fail at all before the first
+// packet is counted.
+func (a *Agent) start(ctx context.Context) error {
+	links, err := listLinks()
+	if err != nil {
+		return err
+	}
+	interfaces, err := findInterfaces(links, a.settings.Interface)
+	if err != nil {
+		return err
+	}
+	for _, glob := range idleGlobs(links, a.settings.Interface.Patterns) {
+		_, err := matching(links, glob)
+		a.log.Warn("what matches will be attached when it comes", zap.Error(err))
+	}
+	tightenMemory()
+	reg := prometheus.NewRegistry()
+	for _, step := range []func() error{
+		func() error { return a.listen(reg) },
+		func() error { return a.load(ctx, reg) },
+		func() error { _, err := a.attachments.look(); return err },
+		a.open,
+		func() error { return a.attachments.attachAll(ctx, interfaces) },
+	} {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Agent) listen(reg *prometheus.Registry) (err error) {
 	a.server, err = telemetry.Listen(telemetry.Config{
-		Listen: s.Listen, Live: a.live, Ready: a.ready, Gatherer: reg,
+		Listen: a.settings.Listen, Live: a.live, Ready: a.ready, Gatherer: reg,
 	}, a.log)
 	return err
 }
 
-// open is last, as it writes to disk: a start that fails leaves alone what an earlier run left there.
+// open follows load, as it writes to disk: a start that the kernel does not permit leaves alone what an earlier run left there.
 func (a *Agent) open() error {
 	if err := a.known.Open(); err != nil {
 		return err
@@ -112,8 +131,8 @@ func (a *Agent) open() error {
 	return nil
 }
 
-func (a *Agent) newDeliverer(s config.Settings, build Build, stdout io.Writer, reg *prometheus.Registry) (err error) {
-	cfg := deliverConfig(s, build, stdout)
+func (a *Agent) newDeliverer(reg *prometheus.Registry) (err error) {
+	cfg := deliverConfig(a.settings, a.build, a.stdout)
 	cfg.Sealed = func(id flow.EventID) {
 		a.kernel.Release(id)
 		a.sealed.note(id)
@@ -143,8 +162,9 @@ func (a *Agent) newCollector(s config.Settings, node *enrich.Node, reg *promethe
 }
 
 // load loads the kernel side and makes what works on it.
-func (a *Agent) load(s config.Settings, build Build, stdout io.Writer, reg *prometheus.Registry) error {
-	if err := a.newDeliverer(s, build, stdout, reg); err != nil {
+func (a *Agent) load(ctx context.Context, reg *prometheus.Registry) error {
+	s := a.settings
+	if err := a.newDeliverer(reg); err != nil {
 		return err
 	}
 	if err := a.newKnown(s, reg); err != nil {
@@ -153,7 +173,7 @@ func (a *Agent) load(s config.Settings, build Build, stdout io.Writer, reg *prom
 	kernelConfig := datapathConfig(s)
 	kernelConfig.PinDir = s.PinDir
 	var err error
-	if a.kernel, err = datapath.Load(kernelConfig); err != nil {
+	if a.kernel, err = loadKernel(ctx, kernelConfig); err != nil {
 		return err
 	}
 	if a.kernel.Resumed() {
@@ -178,7 +198,7 @@ func (a *Agent) load(s config.Settings, build Build, stdout io.Writer, reg *prom
 	}
 	for _, c := range []prometheus.Collector{
 		telemetry.NewKernelCollector(a.kernel, a.collector.Audit),
-		telemetry.NewBuildCollector(build.Version, build.Commit, datapath.ObjectHash()),
+		telemetry.NewBuildCollector(a.build.Version, a.build.Commit, datapath.ObjectHash()),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
@@ -187,6 +207,26 @@ func (a *Agent) load(s config.Settings, build Build, stdout io.Writer, reg *prom
 		}
 	}
 	return nil
+}
+
+// loadKernel leaves the verifier alone when ctx ends: it takes seconds on a busy machine, and cannot be interrupted but by the
+// end of the process, with which what it loaded goes too.
+func loadKernel(ctx context.Context, cfg datapath.Config) (*datapath.Datapath, error) {
+	type result struct {
+		kernel *datapath.Datapath
+		err    error
+	}
+	loaded := make(chan result, 1)
+	go func() {
+		kernel, err := datapath.Load(cfg)
+		loaded <- result{kernel, err}
+	}()
+	select {
+	case r := <-loaded:
+		return r.kernel, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func deliverConfig(s config.Settings, build Build, stdout io.Writer) deliver.Config {
@@ -265,9 +305,8 @@ func (t *task) wait() error {
 	return t.err
 }
 
-// Run works until ctx ends, then stops: it detaches, has the kernel hand over all that is left, and delivers it within
-// the stop timeout. It returns nil after such a stop, and an error when a part failed.
-func (a *Agent) Run(ctx context.Context) error {
+// work runs what start made until ctx ends, and stops it.
+func (a *Agent) work(ctx context.Context) error {
 	a.log.Info("counting", zap.Int("interfaces", a.attachments.interfaces()), zap.String("metrics", a.server.Addr().String()))
 
 	// What serves the others outlives them: each of these ends when those before it in the way of a packet have.
@@ -284,7 +323,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	delivery := begin(func() error { return a.deliverer.Run(delivering) })
 
 	group, working := errgroup.WithContext(ctx)
-	defer context.AfterFunc(working, func() { time.AfterFunc(a.stopTimeout, timeout) })()
+	defer context.AfterFunc(working, func() { time.AfterFunc(a.settings.StopTimeout, timeout) })()
 	group.Go(func() error { return a.collect(working) })
 	group.Go(func() error { return errors.Join(a.attachments.Run(working), a.attachments.end()) })
 	group.Go(func() error { return a.namespaces.Run(working) })
@@ -382,9 +421,9 @@ func (a *Agent) inherit(ctx context.Context, folder string) error {
 func (a *Agent) stop(ctx context.Context, delivery *task) error {
 	var err error
 	if a.pinned {
-		a.log.Info("the kernel goes on counting, delivering what it has handed over", zap.Duration("timeout", a.stopTimeout))
+		a.log.Info("the kernel goes on counting, delivering what it has handed over", zap.Duration("timeout", a.settings.StopTimeout))
 	} else {
-		a.log.Info("detached, delivering what is left", zap.Duration("timeout", a.stopTimeout))
+		a.log.Info("detached, delivering what is left", zap.Duration("timeout", a.settings.StopTimeout))
 		err = a.collector.Drain(ctx)
 	}
 	a.deliverer.Close()
@@ -412,7 +451,7 @@ func (a *Agent) report() error {
 	return nil
 }
 
-// close undoes a Start that failed.
+// close undoes a start that failed.
 func (a *Agent) close() error {
 	var errs []error
 	if a.attachments != nil {
@@ -430,36 +469,4 @@ func (a *Agent) close() error {
 		errs = append(errs, a.kernel.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// live says whether the loops make progress. The Brain's health is none of it.
-func (a *Agent) live() (bool, string) {
-	if since := time.Since(a.collector.LastWork()); since > hangs && !a.stopping.Load() && !a.entering() {
-		return false, fmt.Sprintf("the collector has done nothing for %s", since.Round(time.Second))
-	}
-	return true, ""
-}
-
-// entering says whether the collector waits until all network namespaces are entered: some hundreds take longer than hangs.
-func (a *Agent) entering() bool {
-	select {
-	case <-a.namespaces.entered:
-		return false
-	default:
-		return a.pinned
-	}
-}
-
-// ready reports on attaching, on delivery and on the spool.
-func (a *Agent) ready() []telemetry.Check {
-	ok, reason := a.deliverer.Status()
-	list := append(a.attachments.checks(), a.namespaces.checks()...)
-	if len(list) == 0 {
-		list = append(list, telemetry.Check{Name: "attach", Detail: "no interface is attached"})
-	}
-	list = append(list, telemetry.Check{Name: "deliver", OK: ok, Detail: reason})
-	if used, ok, reason := a.deliverer.SpoolStatus(); used {
-		list = append(list, telemetry.Check{Name: "spool", OK: ok, Detail: reason})
-	}
-	return list
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -34,6 +33,7 @@ type attachments struct {
 	current map[int][]*datapath.Attachment // by interface index
 	refused map[int]refusal                // by interface index
 	missing []string                       // names that were asked for, of which there is no interface to attach to
+	idle    []string                       // globs that find no interface now
 }
 
 // attaching is what the attachments of all namespaces share.
@@ -79,10 +79,13 @@ func (a attaching) in(netns uint8, name string) *attachments {
 
 // attachAll attaches to both sides of every interface. What was not asked for by its name, but by a glob, auto or all, is passed
 // over if it fails, as it is later on, unless nothing else is there. After an error nothing stays attached but what a process
-// left.
-func (a *attachments) attachAll(interfaces []datapath.Interface) error {
+// left; ctx can end it between two interfaces.
+func (a *attachments) attachAll(ctx context.Context, interfaces []datapath.Interface) error {
 	var errs []error
 	for _, ifi := range interfaces {
+		if ctx.Err() != nil {
+			return errors.Join(ctx.Err(), a.undo())
+		}
 		err := a.attach(ifi)
 		if err == nil {
 			continue
@@ -254,8 +257,9 @@ func (a *attachments) update(links []netlink.Link) {
 	defer a.mu.Unlock()
 	a.missing = slices.DeleteFunc(slices.Clone(a.want.Patterns), func(pattern string) bool {
 		_, err := matching(links, pattern)
-		return err == nil || strings.ContainsAny(pattern, `*?[\\`) // what a glob found may well be gone
+		return err == nil || config.IsGlob(pattern)
 	})
+	a.idle = idleGlobs(links, a.want.Patterns)
 	for index, list := range a.current {
 		name, there := names[index]
 		if !there {
@@ -357,6 +361,17 @@ func (a *attachments) checks() (list []telemetry.Check) {
 		}
 	}
 	return append(list, refusals("attach", where, refused)...)
+}
+
+// idleChecks reports the globs that find no interface, which is no reason to be not ready as long as something else is attached.
+// Of other namespaces there is no such report: the globs are meant for all of them.
+func (a *attachments) idleChecks() (list []telemetry.Check) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, glob := range a.idle {
+		list = append(list, telemetry.Check{Name: fmt.Sprintf("attach %q", glob), OK: true, Detail: "no interface matches now"})
+	}
+	return list
 }
 
 var errMissing = errors.New("there is no such interface that weir can read")

@@ -21,6 +21,7 @@ import (
 	"weir/internal/config"
 	"weir/internal/datapath"
 	"weir/internal/enrich"
+	"weir/internal/telemetry"
 	"weir/internal/testnet"
 )
 
@@ -160,7 +161,7 @@ func TestAttachAndDetach(t *testing.T) {
 	s := newStand(t)
 	s.check(t, "at first", nil, nothingAttached)
 	s.hook = config.IngressXDP
-	s.do(t, func() error { return s.attachAll(s.interfaces) })
+	s.do(t, func() error { return s.attachAll(t.Context(), s.interfaces) })
 	s.do(t, s.relist)
 	for range 10 { // in the same order each time
 		s.check(t, "attached", map[string]float64{
@@ -190,7 +191,7 @@ func TestAttachFails(t *testing.T) {
 	s := newStand(t)
 	s.interfaces[1] = datapath.Interface{Index: 4711, Name: "b"}
 	s.hook = config.IngressXDP
-	err := s.namespace.Do(func() error { return s.attachAll(s.interfaces) })
+	err := s.namespace.Do(func() error { return s.attachAll(t.Context(), s.interfaces) })
 	if err == nil || !strings.Contains(err.Error(), `attach to "b" egress`) {
 		t.Errorf("error %v, want one that names the interface", err)
 	}
@@ -216,8 +217,8 @@ func TestAttachFailsWithPins(t *testing.T) {
 		{"the first process", nil, [2]int{0, 0}},
 		{"after another", s.interfaces[:1], [2]int{2, 0}},
 	} {
-		s.do(t, func() error { return errors.Join(s.attachAll(row.left), s.end()) })
-		if err := s.namespace.Do(func() error { return s.attachAll(bad) }); err == nil {
+		s.do(t, func() error { return errors.Join(s.attachAll(t.Context(), row.left), s.end()) })
+		if err := s.namespace.Do(func() error { return s.attachAll(t.Context(), bad) }); err == nil {
 			t.Errorf("%s: attached, want an error", row.name)
 		}
 		for i, want := range row.want {
@@ -250,7 +251,7 @@ func TestAttachesWhatItCan(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			s := newStand(t)
 			s.hook, s.want = config.IngressXDP, row.want
-			s.do(t, func() error { return s.attachAll([]datapath.Interface{row.fails, s.interfaces[0]}) })
+			s.do(t, func() error { return s.attachAll(t.Context(), []datapath.Interface{row.fails, s.interfaces[0]}) })
 			want := map[string]float64{"weir_attached_interfaces ingress xdp": 1, "weir_attached_interfaces egress tcx": 1}
 			maps.Copy(want, row.metrics)
 			s.check(t, "one of two", want, append(ready("xdp", "a"), row.checks...))
@@ -258,7 +259,7 @@ func TestAttachesWhatItCan(t *testing.T) {
 				t.Errorf("logged %v, want %q once", s.logs.All(), row.logged)
 			}
 			s.do(t, s.detachAll)
-			err := s.namespace.Do(func() error { return s.attachAll([]datapath.Interface{row.fails}) })
+			err := s.namespace.Do(func() error { return s.attachAll(t.Context(), []datapath.Interface{row.fails}) })
 			if want := fmt.Sprintf("attach to %q", row.fails.Name); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("error %v with nothing to attach, want %q", err, want)
 			}
@@ -270,7 +271,7 @@ func TestAttachesWhatItCan(t *testing.T) {
 func TestRename(t *testing.T) {
 	s := newStand(t)
 	s.hook = config.IngressTC
-	s.do(t, func() error { return s.attachAll(s.interfaces) })
+	s.do(t, func() error { return s.attachAll(t.Context(), s.interfaces) })
 	index := s.interfaces[0].Index
 	if err := s.namespace.Netlink.LinkSetName(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: index}}, "new"); err != nil {
 		t.Fatal(err)
@@ -287,7 +288,7 @@ func TestRename(t *testing.T) {
 // TestRecreated: an interface that goes away and comes back under its name is attached again.
 func TestRecreated(t *testing.T) {
 	s := newStand(t)
-	s.do(t, func() error { return s.attachAll(s.interfaces) })
+	s.do(t, func() error { return s.attachAll(t.Context(), s.interfaces) })
 	for range 2 {
 		if err := s.namespace.Netlink.LinkDel(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "a"}}); err != nil {
 			t.Fatal(err)
@@ -304,12 +305,37 @@ func TestRecreated(t *testing.T) {
 	}, ready("tcx", "b", "a"))
 }
 
+// TestAwaited: a glob that finds nothing is no failure, but told, and what matches is attached when it comes.
+func TestAwaited(t *testing.T) {
+	s := newStand(t)
+	s.want = named("late*")
+	s.do(t, func() error { return s.attachAll(t.Context(), nil) })
+	idle := []telemetry.Check{{Name: `attach "late*"`, OK: true, Detail: "no interface matches now"}}
+	check := func(when string, metrics map[string]float64, checks []string, waiting []telemetry.Check) {
+		t.Helper()
+		s.do(t, s.relist)
+		s.check(t, when, metrics, checks)
+		if got := s.idleChecks(); !slices.Equal(got, waiting) {
+			t.Errorf("%s: waits for %v, want %v", when, got, waiting)
+		}
+	}
+	check("before", nil, nothingAttached, idle)
+	late, _ := testnet.Veth(t, testnet.End{Namespace: s.namespace, Name: "late1"}, testnet.End{Namespace: testnet.NewNamespace(t), Name: "x"})
+	check("there", map[string]float64{
+		"weir_attached_interfaces ingress tcx": 1, "weir_attached_interfaces egress tcx": 1,
+	}, ready("tcx", "late1"), nil)
+	if err := s.namespace.Netlink.LinkDel(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: late.Index}}); err != nil {
+		t.Fatal(err)
+	}
+	check("gone", map[string]float64{"weir_interfaces_lost_total": 1}, nothingAttached, idle)
+}
+
 // TestAppearedInVain: an interface that cannot be attached is counted, and the others stay.
 func TestAppearedInVain(t *testing.T) {
 	s := newStand(t)
 	s.hook = config.IngressXDP
 	s.want = named("a", "lo") // loopback has no native XDP
-	s.do(t, func() error { return s.attachAll(s.interfaces[:1]) })
+	s.do(t, func() error { return s.attachAll(t.Context(), s.interfaces[:1]) })
 	for range 3 { // but not tried again at once
 		s.do(t, s.relist)
 	}
@@ -348,7 +374,7 @@ func TestLoss(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, moved %t", hook, moved), func(t *testing.T) {
 				s := newStand(t)
 				s.hook = hook
-				s.do(t, func() error { return s.attachAll(s.interfaces) })
+				s.do(t, func() error { return s.attachAll(t.Context(), s.interfaces) })
 				left, kept := s.interfaces[0], s.interfaces[1]
 				l, err := s.namespace.Netlink.LinkByIndex(left.Index)
 				if err != nil {
@@ -390,7 +416,7 @@ func TestLoss(t *testing.T) {
 func TestLostWhileLookedAfter(t *testing.T) {
 	const rounds = 20
 	s := newStand(t)
-	s.do(t, func() error { return s.attachAll(s.interfaces) })
+	s.do(t, func() error { return s.attachAll(t.Context(), s.interfaces) })
 	for range rounds {
 		gone := make(chan error)
 		go func() { gone <- s.namespace.Netlink.LinkDel(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "a"}}) }()
@@ -447,7 +473,7 @@ func removeFrom(t *testing.T, namespace *testnet.Namespace, ifindex int, side eb
 // look after them again, lest two that remove each other's keep a node busy.
 func TestRemoved(t *testing.T) {
 	s := newStand(t)
-	s.do(t, func() error { return s.attachAll(s.interfaces) })
+	s.do(t, func() error { return s.attachAll(t.Context(), s.interfaces) })
 	s.do(t, s.relist)
 	index := s.interfaces[0].Index
 	egress := s.current[index][0]
@@ -474,7 +500,7 @@ func TestNotRegained(t *testing.T) {
 	s := newStand(t)
 	lo := datapath.Interface{Index: 1, Name: "lo"}
 	s.want = named("lo")
-	s.do(t, func() error { return s.attachAll([]datapath.Interface{lo}) })
+	s.do(t, func() error { return s.attachAll(t.Context(), []datapath.Interface{lo}) })
 	removeFrom(t, s.namespace, lo.Index, ebpf.AttachTCXIngress)
 	s.hook = config.IngressXDP // which loopback has none of
 	s.do(t, s.relist)

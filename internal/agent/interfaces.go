@@ -38,9 +38,9 @@ func listLinks() ([]netlink.Link, error) {
 	return links, nil
 }
 
-// findInterfaces returns those of the interfaces that the setting means, by index. Every name and every glob must find at
-// least one: an error says which is the first that does not, and which interfaces there are. What the others find it returns
-// all the same.
+// findInterfaces returns those of the interfaces that the setting means, by index. Every name must find one: an error says which
+// is the first that does not, and which interfaces there are. What the others find it returns all the same. A glob may find none,
+// for what it is about may come later, as the interfaces of containers do.
 func findInterfaces(links []netlink.Link, want config.Interfaces) ([]datapath.Interface, error) {
 	var found []netlink.Link
 	var err error
@@ -103,11 +103,19 @@ func matchingLinks(links []netlink.Link, patterns []string) (found []netlink.Lin
 	for _, pattern := range patterns {
 		matched, err := matching(links, pattern)
 		found = append(found, matched...)
-		if first == nil {
+		if first == nil && !config.IsGlob(pattern) {
 			first = err
 		}
 	}
 	return found, first
+}
+
+// idleGlobs returns those of the patterns that are globs and find no interface.
+func idleGlobs(links []netlink.Link, patterns []string) []string {
+	return slices.DeleteFunc(slices.Clone(patterns), func(pattern string) bool {
+		_, err := matching(links, pattern)
+		return err == nil || !config.IsGlob(pattern)
+	})
 }
 
 func matching(links []netlink.Link, pattern string) ([]netlink.Link, error) {

@@ -220,7 +220,9 @@ func TestNames(t *testing.T) {
 		{"the same by several", named("en2", "en?", "*2", "en2"), []string{"en1", "en2", "en3"}, ""},
 		{"none of that name", named("en1", "eth0", "eth1"), []string{"en1"}, `interface "eth0"` + none},
 		{"part of a name", named("en"), nil, `interface "en"` + none},
-		{"none for a glob", named("wl*"), nil, `interface "wl*"` + none},
+		{"a glob of what may come", named("wl*"), nil, ""},
+		{"another beside it", named("wl*", "en1"), []string{"en1"}, ""},
+		{"a missing name beside it", named("wl*", "eth0"), nil, `interface "eth0"` + none},
 		{"without a link layer", named("tun0"), []string{"tun0"}, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) { h.check(t, row.want, row.names, row.failure) })
@@ -232,7 +234,7 @@ func TestNothingButLoopback(t *testing.T) {
 	h.check(t, all, nil, "interface all: there is none that weir can read but loopback")
 }
 
-// TestUnusable: an interface that cannot be read is an error if it was named, and if a glob finds nothing else.
+// TestUnusable: an interface that cannot be read is an error if it was named, and to a glob it is as good as none.
 func TestUnusable(t *testing.T) {
 	var links []netlink.Link
 	for _, attrs := range []netlink.LinkAttrs{
@@ -245,7 +247,7 @@ func TestUnusable(t *testing.T) {
 		found   string
 		failure string
 	}{
-		"ib*": {"ib2", ""}, "ib2": {"ib2", ""}, "ib0": {"", failure}, "ib[01]": {"", failure},
+		"ib*": {"ib2", ""}, "ib2": {"ib2", ""}, "ib0": {"", failure}, "ib[01]": {"", ""},
 	} {
 		found, err := matchingLinks(links, []string{pattern})
 		if names(found) != want.found || err == nil && want.failure != "" || err != nil && err.Error() != want.failure {

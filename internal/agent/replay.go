@@ -16,7 +16,6 @@ import (
 
 	"weir/internal/capture"
 	"weir/internal/config"
-	"weir/internal/datapath"
 	"weir/internal/known"
 	"weir/internal/replay"
 )
@@ -69,7 +68,7 @@ func replayFile(ctx context.Context, s config.Settings, file string, streams Str
 	cfg.Identify = identifyConfig(s, k)
 	kernelConfig := datapathConfig(s)
 	kernelConfig.Replay = true
-	kernel, err := datapath.Load(kernelConfig)
+	kernel, err := loadKernel(ctx, kernelConfig)
 	if err != nil {
 		return err
 	}

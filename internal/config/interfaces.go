@@ -2,7 +2,6 @@ package config
 
 import (
 	"path"
-	"slices"
 	"strings"
 	"unicode"
 )
@@ -55,8 +54,8 @@ func isInterfacePattern(pattern string) bool {
 		return false
 	}
 	const longest = 15 // IFNAMSIZ less the final zero
-	return len(pattern) <= longest || slices.ContainsFunc([]byte(pattern), isMeta)
+	return len(pattern) <= longest || IsGlob(pattern)
 }
 
-// isMeta reports whether path.Match takes a byte for more than itself.
-func isMeta(b byte) bool { return strings.IndexByte(`*?[\`, b) >= 0 }
+// IsGlob says whether a pattern may match more than itself.
+func IsGlob(pattern string) bool { return strings.ContainsAny(pattern, `*?[\`) }
