@@ -15,7 +15,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 # Every target but build and run may install Debian packages.
 GENERATE_PACKAGES := clang-19 llvm-19 libbpf-dev linux-libc-dev
-TEST_PACKAGES     := gcc libc6-dev bpftool iproute2 tcpdump tshark curl openssl openssh-client openssh-server
+TEST_PACKAGES     := gcc libc6-dev bpftool iproute2 tcpdump tshark curl openssl openssh-client openssh-server systemd
 BENCH_PACKAGES    := softflowd
 KERNEL_PACKAGES   := qemu-system-x86 busybox-static cpio xz-utils
 

@@ -1,9 +1,13 @@
 package deploy_test
 
 import (
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"weir/internal/testnet"
 )
 
 // unitFile reads a systemd unit: the values of each key, in order, by "Section.Key".
@@ -70,4 +74,26 @@ func TestSystemd(t *testing.T) {
 	s = settings(t, append(set, pins["Service.Environment"]...))
 	equal(t, "what may be written to", pins["Service.ReadWritePaths"], []string{filepath.Dir(s.PinDir)})
 	equal(t, "the folder to unpin", find(t, "systemd/weir.service", `weir unpin --pin-dir (\S+)$`), s.PinDir)
+}
+
+// TestSystemdUnderstands holds that systemd has nothing to say of the unit, alone and with the pins: it passes over what it does
+// not understand, with a line in the log.
+func TestSystemdUnderstands(t *testing.T) {
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		testnet.Unavailable(t, err)
+	}
+	unit := filepath.Join(t.TempDir(), "weir.service")
+	// The binary has to be there; any is.
+	text := strings.Replace(string(readFile(t, "systemd/weir.service")), "ExecStart=/usr/local/bin/weir", "ExecStart=/bin/true", 1)
+	for _, file := range []struct{ path, content string }{{unit, text}, {unit + ".d/pins.conf", string(readFile(t, "systemd/pins.conf"))}} {
+		if err := os.MkdirAll(filepath.Dir(file.path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file.path, []byte(file.content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command("systemd-analyze", "verify", unit).CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("systemd says: %v\n%s", err, out)
+		}
+	}
 }

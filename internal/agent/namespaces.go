@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -58,7 +59,9 @@ func newNamespaces(patterns []string, a attaching) (*namespaces, error) {
 		refused: map[netns.ID]refusal{}, watched: map[netns.ID]*watched{}, entered: make(chan struct{}),
 	}
 	if len(patterns) > 0 {
-		if _, err := s.find(); err != nil {
+		if _, err := s.find(); errors.Is(err, fs.ErrPermission) {
+			return nil, fmt.Errorf("%w: the namespaces of other users' processes take CAP_SYS_PTRACE", err)
+		} else if err != nil {
 			return nil, err
 		}
 		if err := netns.Permitted(); err != nil {

@@ -257,6 +257,12 @@ func TestNamespaceFailures(t *testing.T) {
 	a = launchBy(t, p.server, cmd, "AGENT_INTERFACE=server", "AGENT_NETNS="+t.TempDir()+"/*")
 	a.wait(t, 20*time.Second)
 	checkFailure(t, a, 1, []string{"AGENT_NETNS", "not permitted, for lack of CAP_SYS_ADMIN"})
+
+	cmd = exec.Command(binary)
+	cmd.SysProcAttr = nobody()
+	a = launchBy(t, p.server, cmd, "AGENT_INTERFACE=server", "AGENT_NETNS=/proc/1/ns/net")
+	a.wait(t, 20*time.Second)
+	checkFailure(t, a, 1, []string{`network namespace "/proc/1/ns/net": permission denied`, "CAP_SYS_PTRACE"})
 }
 
 // tools show what is attached in a namespace.

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -81,5 +82,23 @@ func TestStoppedDuringStart(t *testing.T) {
 		if n := attached(t, in); n != 0 {
 			t.Errorf("%s: %d programs stay attached", signal, n)
 		}
+	}
+}
+
+// TestContained: weir starts and stops as the first process of a container, which is not root and has the three capabilities only.
+func TestContained(t *testing.T) {
+	namespace := testnet.NewNamespace(t)
+	_, in := testnet.Veth(t, testnet.End{Namespace: testnet.NewNamespace(t), Name: "out"}, testnet.End{Namespace: namespace, Name: "in"})
+	cmd := exec.Command(binary)
+	cmd.SysProcAttr = nobody()
+	cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWPID
+	a := launchBy(t, namespace, cmd, "AGENT_INTERFACE=in")
+	a.ready(t)
+	if n := attached(t, in); n != 2 {
+		t.Errorf("%d programs attached, want 2", n)
+	}
+	a.terminate(t)
+	if n := attached(t, in); n != 0 {
+		t.Errorf("%d programs stay attached", n)
 	}
 }
