@@ -15,7 +15,7 @@ import (
 // (min, max), the name of its kind where the Go type does not tell it (type), which commands but "weir run" have it too
 // (replay, unpin), and the help. The flag is the field's name in kebab case, unless the tag name has another.
 type Settings struct {
-	Interface   Interfaces  `group:"Capture" var:"AGENT_INTERFACE" default:"auto" help:"Interfaces to watch, now and when they appear: auto is those of the default routes, all is every one but loopback."`
+	Interface   Interfaces  `group:"Capture" var:"AGENT_INTERFACE" default:"auto" help:"Interfaces to watch, now and when they appear: auto is those of the default routes, all is every one but loopback. A name has to exist at the start, what a glob matches may come later."`
 	Netns       Paths       `group:"Capture" var:"AGENT_NETNS" help:"Network namespaces whose interfaces are watched too, now and when they appear, by paths such as /run/netns/*; events name them. AGENT_INTERFACE is about each of them by itself. It takes CAP_SYS_ADMIN."`
 	IngressHook IngressHook `group:"Capture" var:"AGENT_INGRESS_HOOK" default:"auto" help:"Where arriving packets are counted: auto is native XDP on hardware, else TCX, else clsact; tc is the last two. With xdp or xdp-generic, an offloaded super-packet that a virtual interface hands over whole counts as one."`
 	BPFFilter   Filter      `group:"Capture" var:"AGENT_BPF_FILTER" replay:"" help:"Which packets are counted: those that match, as \"tcp port 443 or net 10.0.0.0/8\"; unset, all. It is applied in the kernel, to the frame as on the wire; a port is in no fragment but the first. If it looks for VLAN tags, auto takes tc: with xdp, it does not see those that the network card takes out."`
