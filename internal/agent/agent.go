@@ -91,7 +91,7 @@ func (a *Agent) start(ctx context.Context) error {
 	}
 	for _, glob := range idleGlobs(links, a.settings.Interface.Patterns) {
 		_, err := matching(links, glob)
-		a.log.Warn("what matches will be attached when it comes", zap.Error(err))
+		a.log.Warn("a glob finds nothing yet; what matches is attached when it comes", zap.Error(err))
 	}
 	tightenMemory()
 	reg := prometheus.NewRegistry()

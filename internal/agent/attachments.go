@@ -207,10 +207,11 @@ func (a *attachments) Run(ctx context.Context) error {
 	if a.want.Mode == config.InterfacesAuto {
 		groups = append(groups, netwatch.IPv4Routes, netwatch.IPv6Routes)
 	}
-	return netwatch.Run(ctx, a.log, a.relist, groups...)
+	return netwatch.Run(ctx, a.log, func() error { return a.relist(ctx) }, groups...)
 }
 
-func (a *attachments) relist() error {
+// relist has the attachments be as the interfaces are now; ctx can end it between two interfaces.
+func (a *attachments) relist(ctx context.Context) error {
 	loose := a.loose() // before the interfaces are listed: one that is deleted leaves the list before its programs leave it
 	links, err := a.look()
 	if err != nil {
@@ -223,6 +224,9 @@ func (a *attachments) relist() error {
 		a.log.Debug("no interface to attach", zap.Error(err))
 	}
 	for _, ifi := range a.fresh(wanted) {
+		if ctx.Err() != nil {
+			return nil
+		}
 		if err := a.attach(ifi); err != nil {
 			a.refuse(ifi, err)
 		}

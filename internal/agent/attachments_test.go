@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -68,6 +69,8 @@ func newStandWith(t *testing.T, cfg datapath.Config) *stand {
 	}.in(0, "")
 	return s
 }
+
+func (s *stand) relist() error { return s.attachments.relist(context.Background()) }
 
 // do makes a call that must not fail.
 func (s *stand) do(t *testing.T, call func() error) {

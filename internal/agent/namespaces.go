@@ -28,7 +28,8 @@ type namespaces struct {
 	patterns []string
 	own      netns.ID
 	numbers  *numbers
-	trouble  string // what was wrong with the paths at the last look
+	trouble  string        // what was wrong with the paths at the last look
+	turn     chan struct{} // holds a token while a namespace's programs are loaded
 
 	entered chan struct{} // closed once the first look is over, and everything that it found is attached
 
@@ -56,7 +57,8 @@ func newNamespaces(patterns []string, a attaching) (*namespaces, error) {
 	}
 	s := &namespaces{
 		attaching: a, patterns: patterns, own: own,
-		refused: map[netns.ID]refusal{}, watched: map[netns.ID]*watched{}, entered: make(chan struct{}),
+		refused: map[netns.ID]refusal{}, watched: map[netns.ID]*watched{},
+		turn: make(chan struct{}, 1), entered: make(chan struct{}),
 	}
 	if len(patterns) > 0 {
 		if _, err := s.find(); errors.Is(err, fs.ErrPermission) {
@@ -212,13 +214,25 @@ func (s *namespaces) enter(ctx context.Context, found netns.Found) error {
 	go func() {
 		defer close(w.ended)
 		err := namespace.Do(func() error {
-			err := w.attachments.relist()
+			err := s.begin(ctx, w.attachments)
 			close(w.begun)
 			return errors.Join(err, w.attachments.Run(ctx), w.attachments.end())
 		})
 		w.err = errors.Join(err, namespace.Close())
 	}()
 	return nil
+}
+
+// begin attaches in a namespace for the first time, which has its programs loaded. Namespaces take turns at that, and a stop does
+// not wait for those whose turn has not come: loading cannot be interrupted, and hundreds may be in line.
+func (s *namespaces) begin(ctx context.Context, a *attachments) error {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+		return a.relist(ctx)
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // number finds a number for a namespace, and remembers it for the next process.

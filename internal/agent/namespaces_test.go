@@ -221,3 +221,24 @@ func TestNumberIsNotLost(t *testing.T) {
 		}
 	})
 }
+
+// TestStoppedInLine: a stop does not wait for namespaces whose turn to load programs has not come, and nothing is attached there.
+func TestStoppedInLine(t *testing.T) {
+	b := newBlue(t, "*")
+	b.there.Bind(t, b.path("blue"))
+	b.turn <- struct{}{} // another one is loading
+	ctx, stop := context.WithCancel(t.Context())
+	b.scan(ctx)
+	if n := len(b.watched); n != 1 {
+		t.Fatalf("%d namespaces are watched, want 1", n)
+	}
+	stop()
+	for id := range b.watched {
+		if err := b.leave(id); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := programs(t, b.there, b.link.Index); n != 0 {
+		t.Errorf("%d programs are attached", n)
+	}
+}
