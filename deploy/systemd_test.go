@@ -73,6 +73,8 @@ func TestSystemd(t *testing.T) {
 	pins := unitFile(t, "systemd/pins.conf")
 	s = settings(t, append(set, pins["Service.Environment"]...))
 	equal(t, "what may be written to", pins["Service.ReadWritePaths"], []string{filepath.Dir(s.PinDir)})
+	// With it systemd makes /sys/fs/bpf read-only, whatever else is said.
+	equal(t, "ProtectKernelTunables with pins", pins["Service.ProtectKernelTunables"], []string{"no"})
 	equal(t, "the folder to unpin", find(t, "systemd/weir.service", `weir unpin --pin-dir (\S+)$`), s.PinDir)
 }
 
