@@ -202,11 +202,12 @@ struct opened_record {
 enum wanted {
 	WANT_HANDSHAKE = 1 << 0,    /* struct handshake, in the record */
 	WANT_TLS = 1 << 1,	    /* the first message of either end */
-	WANT_CERTIFICATES = 1 << 2, /* and what the server sends before encryption begins */
+	WANT_CERTIFICATES = 1 << 2, /* and what else either sends before encryption begins */
 	WANT_HTTP = 1 << 3,	    /* heads of requests: HTTP/1 */
 	WANT_SSH = 1 << 4,	    /* struct lengths */
 	WANT_QUIC = 1 << 5,	    /* the first Initial datagrams of either end */
 	WANT_DHCP = 1 << 6,	    /* datagrams, whole */
+	WANT_QUIC_TIMES = 1 << 7,   /* and the beginnings of those that follow, which say when */
 	WANT_STREAMS = WANT_TLS | WANT_CERTIFICATES | WANT_HTTP | WANT_SSH,
 	WANT_DATAGRAMS = WANT_QUIC | WANT_DHCP,
 };

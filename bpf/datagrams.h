@@ -23,7 +23,8 @@
 #define QUIC_CLIENT_MIN 1200 /* bytes of a client's datagram with an Initial packet, RFC 9000 section 14.1 */
 #define QUIC_LOOKS_MAX 16    /* datagrams of an end that are looked at, */
 #define QUIC_DATAGRAMS_MAX 4 /* and of these that are copied whole */
-#define DHCP_DATAGRAMS_MAX 8 /* of an end that are copied: whoever forges more must not have all of the ring */
+#define DHCP_DATAGRAMS_MAX 64 /* of an end that are copied in a second: whoever forges more must not have all of the ring */
+#define SECOND_NS 1000000000ULL
 #define QUIC_HEADER 16	     /* bytes of one that says by its type and time how the connection is opened */
 
 static __always_inline int is_dhcp_port(__be16 port)
@@ -57,15 +58,24 @@ static __always_inline __u32 at_most(__u32 len, __u32 max)
 	return len < max ? len : max;
 }
 
-/* How much of a datagram of DHCP is copied. */
+/*
+ * How much of a datagram of DHCP is copied. All clients that have no address yet are one connection, which does not end: it is
+ * never done with, and what is copied of it is so in each second anew.
+ */
 static __always_inline __u32 follow_dhcp(struct sampler *s, const struct packet *p)
 {
 	struct stream *st = stream_of(s, p);
+	__u32 second = s->now_ns / SECOND_NS;
 
 	if (!st)
 		return 0;
-	if (++st->looks >= DHCP_DATAGRAMS_MAX)
-		settle_end(s, p);
+	if (st->origin != second) {
+		st->origin = second;
+		st->looks = 0;
+	}
+	if (st->looks >= DHCP_DATAGRAMS_MAX)
+		return 0;
+	st->looks++;
 	return at_most(s->there, DATAGRAM_MAX);
 }
 
@@ -84,12 +94,12 @@ static __always_inline __u32 follow_quic(struct sampler *s, const struct packet 
 	if (++st->looks >= QUIC_LOOKS_MAX)
 		settle_end(s, p);
 	if (!is_initial(s->peek))
-		return config.samples & WANT_HANDSHAKE && st->sent ? at_most(s->there, QUIC_HEADER) : 0;
+		return config.samples & WANT_QUIC_TIMES && st->sent ? at_most(s->there, QUIC_HEADER) : 0;
 	if (s->state & STATE_OPENED_0 << p->from && s->payload < QUIC_CLIENT_MIN)
 		return 0;
 	if (st->sent >= QUIC_DATAGRAMS_MAX)
 		return 0;
-	if (++st->sent == QUIC_DATAGRAMS_MAX && !(config.samples & WANT_HANDSHAKE))
+	if (++st->sent == QUIC_DATAGRAMS_MAX && !(config.samples & WANT_QUIC_TIMES))
 		settle_end(s, p);
 	return at_most(s->there, DATAGRAM_MAX);
 }

@@ -46,7 +46,7 @@ enum stream_kind {
 
 /* What an end sends. Offsets count from the beginning of the message that is followed. */
 struct stream {
-	__u32 origin;	  /* sequence number of the first byte of the stream, or that was seen */
+	__u32 origin;	  /* sequence number of the first byte of the stream, or that was seen; of DHCP, the second of `looks` */
 	__u32 first;	  /* of the first byte of the message */
 	__u16 need;	  /* where it ends, or is cut */
 	__u16 next;	  /* so far it was copied without a gap, */
@@ -115,21 +115,24 @@ static __always_inline int wants_tls(void)
 	return (config.samples & (WANT_TLS | WANT_CERTIFICATES)) != 0;
 }
 
+/* What a hello begins: behind it come the certificates of a server, and of a client that was asked for some. */
+static __always_inline enum stream_kind tls_stream(void)
+{
+	return config.samples & WANT_CERTIFICATES ? STREAM_CERTIFICATES : STREAM_TLS;
+}
+
 /* Says what a segment begins. */
 static __always_inline enum stream_kind recognise(const struct sampler *s, const struct packet *p)
 {
 	__u32 four, message;
 
 	if (s->there < 4)
-		return wants_tls() && peeked(s, p, 0) == TLS_HANDSHAKE ? STREAM_TLS : STREAM_LOOKING;
+		return wants_tls() && peeked(s, p, 0) == TLS_HANDSHAKE ? tls_stream() : STREAM_LOOKING;
 	four = peeked(s, p, 0) << 24 | peeked(s, p, 1) << 16 | peeked(s, p, 2) << 8 | peeked(s, p, 3);
 	message = s->there > TLS_RECORD_HEADER ? peeked(s, p, TLS_RECORD_HEADER) : TLS_CLIENT_HELLO;
-	if (wants_tls() && four >> 16 == (TLS_HANDSHAKE << 8 | 3) && (four >> 8 & 0xff) <= 4) {
-		if (message == TLS_CLIENT_HELLO)
-			return STREAM_TLS;
-		if (message == TLS_SERVER_HELLO)
-			return config.samples & WANT_CERTIFICATES ? STREAM_CERTIFICATES : STREAM_TLS;
-	}
+	if (wants_tls() && four >> 16 == (TLS_HANDSHAKE << 8 | 3) && (four >> 8 & 0xff) <= 4 &&
+	    (message == TLS_CLIENT_HELLO || message == TLS_SERVER_HELLO))
+		return tls_stream();
 	if (config.samples & WANT_HTTP && is_method(four))
 		return STREAM_HTTP;
 	if (config.samples & WANT_SSH && four == 0x5353482d) /* "SSH-", RFC 4253 section 4.2 */
@@ -310,7 +313,7 @@ __noinline int look_at_segment(struct packet *p)
 	return 0;
 }
 
-/* Follows the records of a server's flight. The first that is no handshake is encrypted, or says that what comes is. */
+/* Follows the records of an end. The first that is no handshake is encrypted, or says that what comes is. */
 static __always_inline void follow_records(const struct sampler *s, struct stream *st, __u32 offset, __u32 len)
 {
 	__u32 record = st->record;

@@ -25,7 +25,7 @@ func samplesOf(methods []flow.Method) (wanted datapath.Samples) {
 		case flow.JA4H:
 			wanted |= datapath.SampleHTTP
 		case flow.JA4L, flow.JA4LS:
-			wanted |= datapath.SampleQUIC
+			wanted |= datapath.SampleQUIC | datapath.SampleQUICTimes
 		case flow.JA4SSH:
 			wanted |= datapath.SampleSSH
 		case flow.JA4D, flow.JA4D6:

@@ -19,7 +19,7 @@ func TestSamplesOf(t *testing.T) {
 		"certificates": {[]flow.Method{flow.JA4X}, hellos | datapath.SampleCertificates},
 		"requests":     {[]flow.Method{flow.JA4H}, tcp | datapath.SampleHTTP},
 		"handshakes":   {[]flow.Method{flow.JA4T, flow.JA4TS}, tcp},
-		"latency":      {[]flow.Method{flow.JA4L}, tcp | datapath.SampleQUIC},
+		"latency":      {[]flow.Method{flow.JA4L}, tcp | datapath.SampleQUIC | datapath.SampleQUICTimes},
 		"SSH and DHCP": {[]flow.Method{flow.JA4SSH, flow.JA4D6}, tcp | datapath.SampleSSH | datapath.SampleDHCP},
 	} {
 		if got := samplesOf(row.methods); got != row.want {

@@ -397,6 +397,7 @@ const (
 	kernelWantedWANT_SSH          kernelWanted = 16
 	kernelWantedWANT_QUIC         kernelWanted = 32
 	kernelWantedWANT_DHCP         kernelWanted = 64
+	kernelWantedWANT_QUIC_TIMES   kernelWanted = 128
 	kernelWantedWANT_STREAMS      kernelWanted = 30
 	kernelWantedWANT_DATAGRAMS    kernelWanted = 96
 )

@@ -18,11 +18,12 @@ type Samples uint32
 const (
 	SampleHandshakes   = Samples(kernelWantedWANT_HANDSHAKE)    // how TCP connections were opened: Handshake of a Record
 	SampleTLS          = Samples(kernelWantedWANT_TLS)          // the client's and the server's hello, up to 4 KiB each
-	SampleCertificates = Samples(kernelWantedWANT_CERTIFICATES) // and what the server sends before encryption begins, up to 16 KiB
+	SampleCertificates = Samples(kernelWantedWANT_CERTIFICATES) // and what else either sends before encryption begins, up to 16 KiB
 	SampleHTTP         = Samples(kernelWantedWANT_HTTP)         // heads of HTTP/1 requests, up to 8 KiB
 	SampleSSH          = Samples(kernelWantedWANT_SSH)          // Lengths of SSH connections
 	SampleQUIC         = Samples(kernelWantedWANT_QUIC)         // the first four Initial datagrams of each end
-	SampleDHCP         = Samples(kernelWantedWANT_DHCP)         // the first eight DHCP datagrams of each end, up to 1,500 bytes
+	SampleQUICTimes    = Samples(kernelWantedWANT_QUIC_TIMES)   // and the first 16 bytes of the datagrams that follow, which say when
+	SampleDHCP         = Samples(kernelWantedWANT_DHCP)         // 64 DHCP datagrams of each end in a second, up to 1,500 bytes
 )
 
 // Sizes of the maps for samples. The ring holds what comes between two looks at it: 8 MiB are 5,000 connections with 1.6 KiB

@@ -243,9 +243,10 @@ func TestStreamSamples(t *testing.T) {
 	}
 }
 
-// TestCertificates follows a server's flight as far as it is not encrypted.
+// TestCertificates follows the flights of either end as far as they are not encrypted.
 func TestCertificates(t *testing.T) {
 	hello, chain, done := record(22, 2, 80), record(22, 11, 3000), record(22, 14, 4)
+	asked, answer := record(22, 1, 200), slices.Concat(record(22, 11, 900), record(22, 16, 60), record(22, 15, 100))
 	change, encrypted := []byte{20, 3, 3, 0, 1, 1}, record(23, 0, 2000)
 	flight := slices.Concat(hello, chain, done)
 	long := slices.Concat(hello, record(22, 11, 20000))
@@ -265,6 +266,16 @@ func TestCertificates(t *testing.T) {
 		{
 			"TLS 1.3", opened(says(true, 0, slices.Concat(hello, change, encrypted)), says(true, len(hello)+6+2005, hello)),
 			[]sampled{{true, 0, hello}},
+		},
+		{
+			"a client's", opened(says(false, 0, asked), says(false, len(asked), slices.Concat(answer, change, encrypted)),
+				says(false, len(asked)+len(answer)+6+2005, asked)),
+			[]sampled{{false, 0, asked}, {false, uint32(len(asked)), answer}},
+		},
+		{
+			"a client without any", opened(says(false, 0, asked[:9]), says(false, 9, asked[9:]),
+				says(false, len(asked), slices.Concat(change, encrypted)), says(false, len(asked)+6+2005, asked)),
+			[]sampled{{false, 0, asked[:9]}, {false, 9, asked[9:]}},
 		},
 		{
 			"longer than is copied", opened(pieces...), copied,
@@ -335,7 +346,7 @@ func TestDatagramSamples(t *testing.T) {
 		server bool
 		data   []byte
 	}
-	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleQUIC | SampleDHCP})
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleQUIC | SampleDHCP | SampleHandshakes})
 	for i, row := range []struct {
 		name      string
 		datagrams []datagram
@@ -351,6 +362,7 @@ func TestDatagramSamples(t *testing.T) {
 			[]datagram{{false, first}, {false, first}, {true, first}, {false, first}, {false, first}, {false, first}},
 			[]sampled{{false, 0, first}, {false, 0, first}, {true, 0, first}, {false, 0, first}, {false, 0, first}},
 		},
+		{"before a handshake packet", []datagram{{false, first}, {false, handshake}}, []sampled{{false, 0, first}}},
 		{"behind a handshake packet", []datagram{{true, handshake}, {true, first}}, []sampled{{true, 0, first}}},
 		{"not behind a short header", []datagram{{false, short}, {false, first}}, nil},
 		{"cut", []datagram{{false, initial(0xc3, v1, 2000)}}, []sampled{{false, 0, initial(0xc3, v1, 2000)[:1500]}}},
@@ -378,9 +390,9 @@ func TestDatagramSamples(t *testing.T) {
 	})
 }
 
-// TestQUICHandshake copies the beginnings of Handshake datagrams too, where it is asked how connections were opened.
+// TestQUICHandshake copies the beginnings of Handshake datagrams too, where it is asked when they come.
 func TestQUICHandshake(t *testing.T) {
-	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleQUIC | SampleHandshakes})
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleQUIC | SampleQUICTimes})
 	first, handshake := initial(0xc3, 1, 1250), initial(0xe3, 1, 300)
 	for _, d := range [][]byte{handshake, first, first, first, first, first, handshake, initial(0x43, 1, 50), handshake} {
 		k.run(t, kernelProgXdpIngress, testnet.Datagram(client, server, d).Bytes(), nil)
@@ -390,24 +402,30 @@ func TestQUICHandshake(t *testing.T) {
 	checkSamples(t, got, want, client, server, flow.SampleDatagram)
 }
 
-// TestDHCP copies the first eight datagrams of DHCP of each end: all clients that have no address yet are one connection.
+// TestDHCP copies 64 datagrams of DHCP of each end in a second: all clients that have no address yet are one connection, and it
+// does not end.
 func TestDHCP(t *testing.T) {
-	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleDHCP})
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Replay: true, Samples: SampleDHCP})
+	const aSecond, most = 70, 64
 	for _, ends := range [][2]string{
 		{"0.0.0.0:68", "255.255.255.255:67"}, {"10.0.0.1:67", "10.0.0.2:67"}, {"[fe80::1]:546", "[ff02::1:2]:547"},
 	} {
-		for n := range 20 {
+		for n := range 3 * aSecond {
 			data := []byte(strings.Repeat("x", 300+n))
-			k.run(t, kernelProgXdpIngress, testnet.Datagram(ends[0], ends[1], data).Bytes(), nil)
+			frame := testnet.Datagram(ends[0], ends[1], data).Bytes()
+			atMs := 5000 + uint64(n/aSecond)*1000 + uint64(n%aSecond)
+			if err := k.Replay(&Frame{frame, uint32(len(frame)), atMs * ms, 1}); err != nil {
+				t.Fatal(err)
+			}
 			got, _ := k.samples(t)
 			want := []sampled{{false, 0, data}}
-			if n >= 8 {
+			if n%aSecond >= most {
 				want = nil
 			}
 			checkSamples(t, got, want, ends[0], ends[1], flow.SampleDatagram)
 		}
 	}
-	k.run(t, kernelProgXdpIngress, testnet.UDP("10.0.0.1:1068", "10.0.0.2:1067", 300).Bytes(), nil)
+	k.run(t, kernelProgTcIngress, testnet.UDP("10.0.0.1:1068", "10.0.0.2:1067", 300).Bytes(), nil)
 	if got, _ := k.samples(t); len(got) != 0 {
 		t.Errorf("other ports gave %+v", got)
 	}
