@@ -189,7 +189,8 @@ struct handshake {
 	__u32 resent_ms[RESENT_MAX];  /* between one SYN-ACK and the next */
 	__u8 resent;		      /* how many there are of these */
 	__u8 opener;		      /* which end of the key it is */
-	__u8 pad[6];
+	__u8 pad[2];
+	__u32 owner;		      /* of whose connection it is: of the hash of the key, the lower half */
 };
 
 /* In the ring `records`, of a connection of which the handshake was seen and is told for the first time. */

@@ -111,7 +111,7 @@ static __always_inline void remove(struct ledger_page *page, const struct flow_s
 /* Hands over an entry that is held. 0 when the ring is full: it is untouched. */
 static __always_inline int hand_over_held(struct flow_slot *slot, __u32 index, enum handover why)
 {
-	struct handshake *handshake = untold(&slot->entry, index);
+	struct handshake *handshake = untold(slot, index);
 	struct record *r = reserve(handshake);
 	struct ledger_page *page = ledger_page();
 	__u64 packets, bytes;

@@ -23,10 +23,13 @@ struct {
 	__uint(max_entries, 1); /* set at load */
 } handshakes SEC(".maps");
 
-/* Whether anything was seen of it. */
-static __always_inline int is_seen(const struct handshake *h)
+/*
+ * Whether anything was seen of a connection's. A packet that is looked at while its slot gets another connection leaves there
+ * what it brought: that is nobody's. Of two that write in the same instant, one may bring what the other one's has.
+ */
+static __always_inline int is_seen(const struct handshake *h, const struct flow_key *key)
 {
-	return h->syn.ns || h->synack.ns;
+	return (h->syn.ns || h->synack.ns) && h->owner == (__u32)hash_of(key);
 }
 
 static __always_inline void forget_handshake(struct handshake *h)
@@ -36,14 +39,14 @@ static __always_inline void forget_handshake(struct handshake *h)
 }
 
 /* The handshake that is to be told with the next record of a slot, or 0. */
-static __always_inline struct handshake *untold(const struct flow_entry *e, __u32 index)
+static __always_inline struct handshake *untold(const struct flow_slot *slot, __u32 index)
 {
 	struct handshake *h;
 
-	if (!(config.samples & WANT_HANDSHAKE) || !(e->state & STATE_FOLLOWED))
+	if (!(config.samples & WANT_HANDSHAKE) || !(slot->entry.state & STATE_FOLLOWED))
 		return 0;
 	h = bpf_map_lookup_elem(&handshakes, &index);
-	return h && is_seen(h) ? h : 0;
+	return h && is_seen(h, &slot->key) ? h : 0;
 }
 
 /* Reads a SYN or SYN-ACK, options and all, from the copy of its header. */
@@ -67,6 +70,7 @@ static __always_inline void begin_handshake(struct sampler *s, const struct pack
 	struct handshake *h = &s->handshake;
 
 	__builtin_memset(h, 0, sizeof(*h));
+	h->owner = hash_of(&s->key);
 	h->opener = answer ? !p->from : p->from;
 	if (answer) {
 		read_opening(s, p, &h->synack);
@@ -102,19 +106,19 @@ static __always_inline void follow_handshake(struct sampler *s, const struct pac
 		return;
 	switch (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) {
 	case TCP_SYN:
-		if (h->syn.sequence != sequence || !h->syn.ns) {
+		if (h->syn.sequence != sequence || !h->syn.ns || !is_seen(h, &s->key)) {
 			begin_handshake(s, p, 0);
 			renew(s);
 		}
 		return;
 	case TCP_SYN | TCP_ACK:
-		if (!is_seen(h))
+		if (!is_seen(h, &s->key))
 			begin_handshake(s, p, 1);
 		else
 			note_synack(s, p, h, sequence);
 		return;
 	case TCP_ACK:
-		if (h->opener == p->from && h->synack.ns && !h->ack_ns)
+		if (h->opener == p->from && h->synack.ns && !h->ack_ns && is_seen(h, &s->key))
 			h->ack_ns = s->now_ns;
 	}
 }

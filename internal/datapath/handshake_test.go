@@ -3,9 +3,12 @@ package datapath
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"reflect"
 	"testing"
 	"time"
+
+	"github.com/cilium/ebpf"
 
 	"weir/internal/flow"
 	"weir/internal/testnet"
@@ -171,6 +174,42 @@ func TestSlotsOfOthers(t *testing.T) {
 		if r.Key.Ends[0].Port() >= 20000 && r.Handshake != nil {
 			t.Errorf("%v has the handshake of another connection", r.Key)
 		}
+	}
+}
+
+// TestHandshakeOfAnother: what a packet leaves in a slot that has got another connection since it was looked up is not told of
+// that one, which is followed as if nothing had been seen.
+func TestHandshakeOfAnother(t *testing.T) {
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleHandshakes})
+	const late, next = "10.0.0.1:1000", "10.0.0.1:2000"
+	for i, src := range []string{late, next} {
+		syn := testnet.Segment{Sequence: uint32(i), Flags: testnet.SYN, Window: uint16(i)}
+		k.run(t, kernelProgTcIngress, syn.Packet(src, server).Bytes(), nil)
+	}
+	handshakes := k.coll.Maps[kernelMapHandshakes]
+	var index, slot uint32
+	var value, left kernelHandshake
+	for all := handshakes.Iterate(); all.Next(&index, &value); {
+		switch {
+		case value.Syn.Ns != 0 && value.Syn.Window == 0:
+			left = value
+		case value.Syn.Ns != 0:
+			slot = index
+		}
+	}
+	if err := handshakes.Update(slot, &left, ebpf.UpdateExist); err != nil {
+		t.Fatal(err)
+	}
+	answer := testnet.Segment{Sequence: 7, Flags: testnet.SYN | testnet.ACK, Window: 7}
+	k.run(t, kernelProgTcIngress, answer.Packet(server, next).Bytes(), nil)
+	records, _ := k.records(t, k.SweepOut)
+	got := map[string]string{}
+	for _, r := range records {
+		h := r.Handshake
+		got[r.Key.Ends[0].String()] = fmt.Sprint(h != nil && h.SYN.TimeNs != 0, h != nil && h.SYNACK.TimeNs != 0)
+	}
+	if want := map[string]string{late: "true false", next: "false true"}; !maps.Equal(got, want) {
+		t.Errorf("SYN and SYN-ACK by connection %v, want %v", got, want)
 	}
 }
 

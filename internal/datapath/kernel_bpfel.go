@@ -133,7 +133,8 @@ type kernelHandshake struct {
 	ResentMs [8]uint32
 	Resent   uint8
 	Opener   uint8
-	Pad      [6]uint8
+	Pad      [2]uint8
+	Owner    uint32
 }
 
 type kernelHeaders struct {
