@@ -136,18 +136,21 @@ enum tunnel_kind {
 	TUNNEL_GRE,    /* RFC 2784, RFC 2890 */
 	TUNNEL_IPIP,   /* IPv4 or IPv6 in either: RFC 2003, RFC 2473, RFC 4213 */
 	TUNNEL_GTPU,   /* 3GPP TS 29.281 */
+	TUNNEL_ERSPAN, /* what a switch mirrors, in GRE: draft-foschiano-erspan-03 */
 };
 
 /*
  * A tunnel, as one connection sees it: outer[n] is the outer address that end n of the connection is behind. So both
- * directions have the same tunnel, and a tunnel counts as two if connections in it have their lower end at either side.
+ * directions have the same tunnel, and a tunnel counts as two if connections in it have their lower end at either side. What is
+ * mirrored goes one way, whichever end sent it: from outer[0] to outer[1].
  */
 struct tunnel {
 	__u8 outer[2][16];
-	__u32 id; /* VNI, key or TEID; 0 if there is none */
+	__u32 id; /* VNI, key, TEID or session; 0 if there is none */
 	__u16 vlan; /* of the frame in the tunnel, where VLANs are kept apart */
+	__u16 around; /* the zone of the tunnel that this one was found in, or 0 */
 	__u8 kind; /* enum tunnel_kind */
-	__u8 pad;
+	__u8 pad[3];
 };
 
 /* Zones below are VLANs. */
@@ -325,7 +328,7 @@ _Static_assert(sizeof(struct flow_half) == 32, "flow_half");
 _Static_assert(sizeof(struct flow_entry) == 88, "flow_entry");
 _Static_assert(sizeof(struct flow_slot) == 128, "flow_slot");
 _Static_assert(__builtin_offsetof(struct flow_slot, entry.half) == 64, "the halves are a cache line");
-_Static_assert(sizeof(struct tunnel) == 40, "tunnel");
+_Static_assert(sizeof(struct tunnel) == 44, "tunnel");
 _Static_assert(sizeof(struct tunnel_zone) == 16, "tunnel_zone");
 _Static_assert(sizeof(struct record) == 136, "record");
 _Static_assert(__builtin_offsetof(struct record, entry) == __builtin_offsetof(struct flow_slot, entry), "beginning of a record");

@@ -31,6 +31,7 @@
 #define PPP_IPV4 0x0021   /* RFC 1332 section 2.1 */
 #define PPP_IPV6 0x0057   /* RFC 5072 section 2 */
 #define EXTENSIONS_MAX 8
+#define TUNNELS_MAX 2 /* one in the other, as mirrored ones are in ERSPAN */
 #define FRAGMENT6_OFFSET 0xfff8 /* RFC 8200 section 4.5 */
 #define FRAGMENT6_MORE 0x0001
 
@@ -435,41 +436,52 @@ static __always_inline void identify(struct route *r, struct packet *p)
 	deep_key(r, p);
 }
 
-/*
- * Reads on in a tunnel. 1: what is in it is what p tells of now. 0: p stays as it is, but that the headers of a super-packet,
- * of which each segment gets a copy, go on in the tunnel.
- */
-static __always_inline int unwrap(struct headers *h, const struct route *outer, struct packet *p)
+/* Says which tunnel connections are in whose addresses stand in `inner`. */
+static __always_inline void describe_tunnel(struct tunnel *t, const struct route *outer, const struct route *inner,
+					    __u16 zone)
 {
-	struct tunnel t = {};
-	struct packet inner = {};
-	struct route r = {};
-	enum layer layer;
-	int swapped;
+	int order = compare_ipv6((const void *)inner->addr[0], (const void *)inner->addr[1]);
+	int swapped = order > 0 && t->kind != TUNNEL_ERSPAN;
 
-	if (outer->fragment)
+	copy_ipv6(t->outer[0], (const void *)(swapped ? outer->addr[1] : outer->addr[0]));
+	copy_ipv6(t->outer[1], (const void *)(swapped ? outer->addr[0] : outer->addr[1]));
+	if (zone >= TUNNEL_ZONES_FIRST)
+		t->around = zone;
+}
+
+/*
+ * Reads on in a tunnel. 1: what is in it is what r and p tell of now. 0: they stay as they are, but that the headers of a
+ * super-packet, of which each segment gets a copy, go on in the tunnel. A global function, as deep_read.
+ */
+__noinline int unwrap(struct headers *h, struct packet *p, struct route *r)
+{
+	struct packet inner = {};
+	struct route inner_r = {};
+	struct tunnel t = {};
+	enum layer layer;
+
+	if (!h || !p || !r || r->fragment)
 		return 0;
-	layer = take_tunnel(h, outer->protocol, p->key.port[1], &t);
-	if (!layer || deep_read(h, &inner, &r, layer) != FATE_COUNTED)
+	layer = take_tunnel(h, r->protocol, p->key.port[1], &t);
+	if (!layer || deep_read(h, &inner, &inner_r, layer) != FATE_COUNTED)
 		return 0;
-	p->unopened = is_opened(&t, outer->protocol, p->key.port[1]);
+	p->unopened = is_opened(&t, r->protocol, p->key.port[1]);
 	/* The segments of one that ends early are packets of the tunnel, each with another packet in it: they stay together. */
-	if (r.end < p->super_len)
+	if (inner_r.end < p->super_len)
 		return 0;
 	p->header_len = inner.header_len;
 	if (!p->unopened || p->filtered)
 		return 0;
-	swapped = compare_ipv6((const void *)r.addr[0], (const void *)r.addr[1]) > 0;
-	copy_ipv6(t.outer[0], (const void *)(swapped ? outer->addr[1] : outer->addr[0]));
-	copy_ipv6(t.outer[1], (const void *)(swapped ? outer->addr[0] : outer->addr[1]));
+	describe_tunnel(&t, r, &inner_r, p->key.zone);
 	if (config.vlan_zones)
 		t.vlan = inner.vlan;
 	inner.key.netns = config.netns;
 	inner.key.zone = zone_of(&t);
 	if (!inner.key.zone)
 		return 0;
+	inner.super_len = p->super_len;
 	*p = inner;
-	identify(&r, p);
+	*r = inner_r;
 	return 1;
 }
 
@@ -478,6 +490,7 @@ __noinline int parse_deep(struct headers *h, struct packet *p)
 {
 	struct route r = {};
 	enum fate fate;
+	int i;
 
 	if (!h || !p)
 		return FATE_MALFORMED;
@@ -487,11 +500,11 @@ __noinline int parse_deep(struct headers *h, struct packet *p)
 	fate = deep_read(h, p, &r, LAYER_FRAME);
 	if (fate != FATE_COUNTED)
 		return fate;
-	if ((config.decap || p->super_len) && unwrap(h, &r, p))
-		return FATE_COUNTED;
+	set_zone(p);
+	for (i = 0; i < TUNNELS_MAX && (config.decap || p->super_len) && unwrap(h, p, &r); i++)
+		;
 	if (p->filtered)
 		return FATE_FILTERED;
-	set_zone(p);
 	identify(&r, p);
 	return FATE_COUNTED;
 }

@@ -28,6 +28,15 @@
 #define GRE_KEY 0x2000
 #define GRE_SEQUENCE 0x1000
 #define GRE_UNKNOWN 0x4c07 /* what a receiver must not pass over, and every version but 0 */
+#define ERSPAN_II 1 /* version of type II, draft-foschiano-erspan-03 section 4 */
+#define ERSPAN_III 2 /* of type III */
+#define ERSPAN_VERSION_SHIFT 12
+#define ERSPAN_SESSION 0x03ff
+#define ERSPAN_FRAME_TYPE 0x7c00
+#define ERSPAN_FRAME_ETHERNET 0x0000
+#define ERSPAN_FRAME_IP 0x0800
+#define ERSPAN_SUBHEADER 0x0001
+#define ERSPAN_SUBHEADER_LEN 8
 #define GTPU_V1 0x30	   /* version 1, and GTP, not GTP' (3GPP TS 29.281 section 5.1) */
 #define GTPU_KIND 0xf0
 #define GTPU_EXTENDED 0x04
@@ -71,6 +80,18 @@ struct geneve_header {
 struct gre_header {
 	__be16 flags;
 	__be16 protocol;
+};
+
+struct erspan_header {
+	__be16 version_vlan;
+	__be16 session; /* in the lower 10 bits */
+	__be32 index;	/* of type III, a time */
+};
+
+/* What type III has beside. */
+struct erspan_rest {
+	__be16 group;
+	__be16 frame; /* what kind of frame follows, and whether a subheader comes before it */
 };
 
 struct gtpu_header {
@@ -123,6 +144,45 @@ static __always_inline enum layer take_geneve(struct headers *h, struct tunnel *
 	return deep_skip(h, (geneve->version_options & GENEVE_OPTIONS_LEN) * 4) ? next : LAYER_NONE;
 }
 
+/* Takes what type III has behind the part that is as in type II. */
+static __always_inline enum layer take_erspan_rest(struct headers *h)
+{
+	struct erspan_rest *rest = deep_take(h, sizeof(*rest));
+	__u32 frame;
+
+	if (!rest)
+		return LAYER_NONE;
+	frame = bpf_ntohs(rest->frame);
+	if (frame & ERSPAN_SUBHEADER && !deep_skip(h, ERSPAN_SUBHEADER_LEN))
+		return LAYER_NONE;
+	switch (frame & ERSPAN_FRAME_TYPE) {
+	case ERSPAN_FRAME_ETHERNET:
+		return LAYER_LINK;
+	case ERSPAN_FRAME_IP:
+		return deep_ip_version(h);
+	}
+	return LAYER_NONE;
+}
+
+/* Takes what is between GRE and a mirrored frame: nothing in type I, which has no sequence numbers in GRE either. */
+static __always_inline enum layer take_erspan(struct headers *h, __be16 protocol, __u32 sequenced, struct tunnel *t)
+{
+	struct erspan_header *erspan;
+	__u32 version;
+
+	t->kind = TUNNEL_ERSPAN;
+	if (protocol == bpf_htons(ETH_P_ERSPAN) && !sequenced)
+		return LAYER_LINK;
+	erspan = deep_take(h, sizeof(*erspan));
+	if (!erspan)
+		return LAYER_NONE;
+	t->id = bpf_ntohs(erspan->session) & ERSPAN_SESSION;
+	version = bpf_ntohs(erspan->version_vlan) >> ERSPAN_VERSION_SHIFT;
+	if (protocol == bpf_htons(ETH_P_ERSPAN))
+		return version == ERSPAN_II ? LAYER_LINK : LAYER_NONE;
+	return version == ERSPAN_III ? take_erspan_rest(h) : LAYER_NONE;
+}
+
 static __always_inline enum layer take_gre(struct headers *h, struct tunnel *t)
 {
 	struct gre_header *gre = deep_take(h, sizeof(*gre));
@@ -145,6 +205,8 @@ static __always_inline enum layer take_gre(struct headers *h, struct tunnel *t)
 	}
 	if (flags & GRE_SEQUENCE && !deep_skip(h, 4))
 		return LAYER_NONE;
+	if (gre->protocol == bpf_htons(ETH_P_ERSPAN) || gre->protocol == bpf_htons(ETH_P_ERSPAN2))
+		return take_erspan(h, gre->protocol, flags & GRE_SEQUENCE, t);
 	return next;
 }
 

@@ -74,7 +74,7 @@ func (c *Collector) event(r *flow.Record, i int) *flow.Event {
 	}
 	if t := r.Tunnel; t != nil {
 		c.next.TunnelKind, c.next.TunnelID = t.Kind, t.ID
-		c.next.OuterSrc, c.next.OuterDst = t.Ends[i], t.Ends[1-i]
+		c.next.OuterSrc, c.next.OuterDst = t.Outer(i)
 	}
 	return &c.next
 }

@@ -145,8 +145,8 @@ var settingCases = []struct {
 	{"sampling", "1000", func(s *Settings) { s.Sampling = 1000 }},
 	{"zones", "VLAN", func(s *Settings) { s.Zones = ZonesVLAN }},
 	{"decap", "VXLAN", func(s *Settings) { s.Decap = Decap{flow.TunnelVXLAN: 4789} }},
-	{"decap", "vxlan:8472, geneve ,gre,ipip,gtpu", func(s *Settings) {
-		s.Decap = Decap{flow.TunnelVXLAN: 8472, flow.TunnelGeneve: 6081, flow.TunnelGRE: 0, flow.TunnelIPIP: 0, flow.TunnelGTPU: 2152}
+	{"decap", "vxlan:8472, geneve ,gre,ipip,gtpu,erspan", func(s *Settings) {
+		s.Decap = Decap{flow.TunnelVXLAN: 8472, flow.TunnelGeneve: 6081, flow.TunnelGRE: 0, flow.TunnelIPIP: 0, flow.TunnelGTPU: 2152, flow.TunnelERSPAN: 0}
 	}},
 	{"flow-shape", "connection", func(s *Settings) { s.FlowShape = ShapeConnection }},
 	{"max-flows", "1024", func(s *Settings) { s.MaxFlows = 1024 }},

@@ -25,7 +25,7 @@ func kinds() []kong.Option {
 		ofType(ranged("bytes, or a size such as 64MiB or 1GB,", parseByteSize)),
 		ofType(oneOf(IngressAuto, IngressXDP, IngressXDPGeneric, IngressTC)),
 		ofType(oneOf(ZonesNone, ZonesVLAN)),
-		ofType(free("none, or any of vxlan, geneve, gre, ipip and gtpu, comma-separated, vxlan, geneve and gtpu with their UDP port if it is not IANA's, as in vxlan:8472", parseDecap)),
+		ofType(free("none, or any of vxlan, geneve, gre, ipip, gtpu and erspan, comma-separated, vxlan, geneve and gtpu with their UDP port if it is not IANA's, as in vxlan:8472", parseDecap)),
 		ofType(oneOf(ShapeFlow, ShapeConnection)),
 		ofType(oneOf(FormatAuto, FormatArray, FormatNDJSON, FormatSingle)),
 		ofType(oneOf(false, true)),

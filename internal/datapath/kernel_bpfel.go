@@ -362,12 +362,13 @@ type kernelTakeArgs struct {
 }
 
 type kernelTunnel struct {
-	_     structs.HostLayout
-	Outer [2][16]uint8
-	Id    uint32
-	Vlan  uint16
-	Kind  uint8
-	Pad   uint8
+	_      structs.HostLayout
+	Outer  [2][16]uint8
+	Id     uint32
+	Vlan   uint16
+	Around uint16
+	Kind   uint8
+	Pad    [3]uint8
 }
 
 type kernelTunnelKind uint32
@@ -379,6 +380,7 @@ const (
 	kernelTunnelKindTUNNEL_GRE    kernelTunnelKind = 3
 	kernelTunnelKindTUNNEL_IPIP   kernelTunnelKind = 4
 	kernelTunnelKindTUNNEL_GTPU   kernelTunnelKind = 5
+	kernelTunnelKindTUNNEL_ERSPAN kernelTunnelKind = 6
 )
 
 type kernelTunnelZone struct {

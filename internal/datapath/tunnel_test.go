@@ -77,6 +77,33 @@ var tunnels = []struct {
 		flow.TunnelGRE, 0, 14 + 20, 14 + 20 + 4 + 20 + 20,
 	},
 	{
+		"ERSPAN type I", testnet.IP("10.0.0.1", "10.0.0.2", 47, append([]byte{0, 0, 0x88, 0xbe}, innerTCP.Bytes()...)).Bytes(),
+		"10.0.0.1:0", "10.0.0.2:0", 47, "192.168.0.9:40000", "192.168.0.2:443", tcp, 0x10,
+		flow.TunnelERSPAN, 0, 14 + 20, 14 + 20 + 4 + 14 + 20 + 20,
+	},
+	{
+		"ERSPAN type II, a VLAN in it",
+		testnet.IP("fd01::2", "fd01::1", 47,
+			append([]byte{0x10, 0, 0x88, 0xbe, 0, 0, 0, 1, 0x10, 7, 0xfd, 0x14, 0, 0, 0, 9}, innerUDP6.VLAN(5).Bytes()...)).Bytes(),
+		"[fd01::2]:0", "[fd01::1]:0", 47, "[fd00::1]:1000", "[fd00::2]:53", udp, 0,
+		flow.TunnelERSPAN, 0x114, 14 + 40, 14 + 40 + 8 + 8 + 18 + 40 + 8,
+	},
+	{
+		"ERSPAN type III",
+		testnet.IP("10.0.0.1", "10.0.0.2", 47,
+			append([]byte{0x10, 0, 0x22, 0xeb, 0, 0, 0, 1, 0x20, 7, 0, 3, 9, 9, 9, 9, 8, 8, 0x83, 0xfe}, innerTCP.Bytes()...)).Bytes(),
+		"10.0.0.1:0", "10.0.0.2:0", 47, "192.168.0.9:40000", "192.168.0.2:443", tcp, 0x10,
+		flow.TunnelERSPAN, 3, 14 + 20, 14 + 20 + 8 + 12 + 14 + 20 + 20,
+	},
+	{
+		"ERSPAN type III with IP behind a subheader",
+		testnet.IP("10.0.0.1", "10.0.0.2", 47, append([]byte{
+			0x10, 0, 0x22, 0xeb, 0, 0, 0, 1, 0x20, 7, 0, 3, 9, 9, 9, 9, 8, 8, 0x8b, 0xff, 7, 7, 7, 7, 7, 7, 7, 7,
+		}, network(innerUDP6)...)).Bytes(),
+		"10.0.0.1:0", "10.0.0.2:0", 47, "[fd00::1]:1000", "[fd00::2]:53", udp, 0,
+		flow.TunnelERSPAN, 3, 14 + 20, 14 + 20 + 8 + 20 + 40 + 8,
+	},
+	{
 		"GRE with a frame, and checksum, key and sequence number",
 		testnet.IP("fd01::1", "fd01::2", 47,
 			append([]byte{0xb0, 0, 0x65, 0x58, 9, 9, 0, 0, 0xca, 0xfe, 0, 1, 0, 0, 0, 3}, innerTCP.Bytes()...)).Bytes(),
@@ -166,10 +193,10 @@ func TestTunnels(t *testing.T) {
 	}
 }
 
-// checkTunnel compares a record's tunnel with one that is told from the side of src.
+// checkTunnel compares a record's tunnel with one that is told from the side of src, as a mirrored one is in any case.
 func checkTunnel(t *testing.T, r *flow.Record, src string, want flow.Tunnel) {
 	t.Helper()
-	if r.Key.Ends[0] != netip.MustParseAddrPort(src) {
+	if r.Key.Ends[0] != netip.MustParseAddrPort(src) && want.Kind != flow.TunnelERSPAN {
 		want.Ends[0], want.Ends[1] = want.Ends[1], want.Ends[0]
 	}
 	if r.Tunnel == nil || *r.Tunnel != want {
@@ -187,24 +214,27 @@ func TestNoTunnels(t *testing.T) {
 	}
 	arp := testnet.Ethernet(0x0806, make([]byte, 28))
 	for name, packet := range map[string]testnet.Packet{
-		"VXLAN from its port":            vxlan("10.0.0.1:4789", "10.0.0.2:4790", innerTCP),
-		"VXLAN without a VNI":            testnet.Datagram("10.0.0.1:1", "10.0.0.2:4789", append(make([]byte, 8), innerTCP.Bytes()...)),
-		"VXLAN with ARP":                 vxlan("10.0.0.1:1", "10.0.0.2:4789", arp),
-		"VXLAN with a malformed packet":  vxlan("10.0.0.1:1", "10.0.0.2:4789", testnet.Ethernet(0x0800, make([]byte, 40))),
-		"Geneve of another version":      over(6081, 0x40, 0, 8, 0, 0, 0, 9, 0),
-		"Geneve that controls":           over(6081, 0, 0x80, 8, 0, 0, 0, 9, 0),
-		"Geneve with neither IP":         over(6081, 0, 0, 0x88, 0x47, 0, 0, 9, 0),
-		"GRE version 1":                  gre(0, 1, 8, 0),
-		"GRE with a source route":        gre(0x40, 0, 8, 0, 0, 0, 0, 0),
-		"GRE with neither IP":            gre(0, 0, 0x88, 0x47),
-		"GTP-U of another version":       over(2152, 0x50, 255, 0, 60, 0, 0, 1, 2),
-		"GTP'":                           over(2152, 0x20, 255, 0, 60, 0, 0, 1, 2),
-		"GTP-U echo request":             over(2152, 0x30, 1, 0, 60, 0, 0, 1, 2),
-		"GTP-U with an empty extension":  over(2152, 0x34, 255, 0, 60, 0, 0, 1, 2, 0, 0, 0, 0x85, 0),
-		"GTP-U with too many extensions": over(2152, append([]byte{0x34, 255, 0, 60, 0, 0, 1, 2, 0, 0, 0}, chain(5)...)...),
-		"GTP-U with neither IP":          testnet.Datagram("10.0.0.1:1", "10.0.0.2:2152", append([]byte{0x30, 255, 0, 60, 0, 0, 1, 2}, make([]byte, 40)...)),
-		"IPv6 that says it is IPv4":      testnet.IP("10.0.0.1", "10.0.0.2", 4, network(innerUDP6)),
-		"an outer fragment":              testnet.IP("fd00::3", "fd00::4", 4, network(innerTCP)).Extension(44, 8),
+		"VXLAN from its port":                vxlan("10.0.0.1:4789", "10.0.0.2:4790", innerTCP),
+		"VXLAN without a VNI":                testnet.Datagram("10.0.0.1:1", "10.0.0.2:4789", append(make([]byte, 8), innerTCP.Bytes()...)),
+		"VXLAN with ARP":                     vxlan("10.0.0.1:1", "10.0.0.2:4789", arp),
+		"VXLAN with a malformed packet":      vxlan("10.0.0.1:1", "10.0.0.2:4789", testnet.Ethernet(0x0800, make([]byte, 40))),
+		"Geneve of another version":          over(6081, 0x40, 0, 8, 0, 0, 0, 9, 0),
+		"Geneve that controls":               over(6081, 0, 0x80, 8, 0, 0, 0, 9, 0),
+		"Geneve with neither IP":             over(6081, 0, 0, 0x88, 0x47, 0, 0, 9, 0),
+		"GRE version 1":                      gre(0, 1, 8, 0),
+		"GRE with a source route":            gre(0x40, 0, 8, 0, 0, 0, 0, 0),
+		"GRE with neither IP":                gre(0, 0, 0x88, 0x47),
+		"ERSPAN type II of another version":  gre(0x10, 0, 0x88, 0xbe, 0, 0, 0, 1, 0x20, 0, 0, 0, 0, 0, 0, 0),
+		"ERSPAN type III of another version": gre(0x10, 0, 0x22, 0xeb, 0, 0, 0, 1, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+		"ERSPAN type III with another frame": gre(0x10, 0, 0x22, 0xeb, 0, 0, 0, 1, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0),
+		"GTP-U of another version":           over(2152, 0x50, 255, 0, 60, 0, 0, 1, 2),
+		"GTP'":                               over(2152, 0x20, 255, 0, 60, 0, 0, 1, 2),
+		"GTP-U echo request":                 over(2152, 0x30, 1, 0, 60, 0, 0, 1, 2),
+		"GTP-U with an empty extension":      over(2152, 0x34, 255, 0, 60, 0, 0, 1, 2, 0, 0, 0, 0x85, 0),
+		"GTP-U with too many extensions":     over(2152, append([]byte{0x34, 255, 0, 60, 0, 0, 1, 2, 0, 0, 0}, chain(5)...)...),
+		"GTP-U with neither IP":              testnet.Datagram("10.0.0.1:1", "10.0.0.2:2152", append([]byte{0x30, 255, 0, 60, 0, 0, 1, 2}, make([]byte, 40)...)),
+		"IPv6 that says it is IPv4":          testnet.IP("10.0.0.1", "10.0.0.2", 4, network(innerUDP6)),
+		"an outer fragment":                  testnet.IP("fd00::3", "fd00::4", 4, network(innerTCP)).Extension(44, 8),
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Decap: allTunnels()})
@@ -261,6 +291,48 @@ func TestTunnelsApart(t *testing.T) {
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("packets by tunnel %#x, want %#x", got, want)
+	}
+}
+
+// TestMirrored counts both directions of a mirrored connection together, which come the same way, and what is in a mirrored tunnel
+// in that one: apart from equal ones in another session, but no deeper than that.
+func TestMirrored(t *testing.T) {
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Decap: allTunnels()})
+	mirrored := func(session byte, p testnet.Packet) []byte {
+		return testnet.IP("10.0.0.8", "10.0.0.9", 47,
+			append([]byte{0x10, 0, 0x88, 0xbe, 0, 0, 0, 1, 0x10, 0, 0, session, 0, 0, 0, 0}, p.Bytes()...)).Bytes()
+	}
+	there := testnet.UDP("192.168.0.1:1000", "192.168.0.2:53", 10)
+	back := testnet.UDP("192.168.0.2:53", "192.168.0.1:1000", 10)
+	inGRE := testnet.IP("172.16.0.1", "172.16.0.2", 47, append([]byte{0, 0, 8, 0}, network(there)...))
+	for _, frame := range [][]byte{
+		mirrored(1, there), mirrored(1, back), mirrored(2, there),
+		mirrored(1, vxlan("10.0.0.1:1", "10.0.0.2:4789", there)), mirrored(1, vxlan("10.0.0.2:1", "10.0.0.1:4789", back)),
+		mirrored(2, vxlan("10.0.0.1:1", "10.0.0.2:4789", there)), vxlan("10.0.0.1:1", "10.0.0.2:4789", there).Bytes(),
+		mirrored(3, vxlan("10.0.0.1:1", "10.0.0.2:4789", inGRE)),
+	} {
+		k.run(t, kernelProgTcIngress, frame, nil)
+	}
+	records, _ := k.records(t, k.SweepOut)
+	var got []string
+	for _, r := range records {
+		if r.Tunnel == nil {
+			t.Fatalf("%v is in no tunnel", r.Key)
+		}
+		got = append(got, fmt.Sprintf("%s %d %v protocol %d: %d, %d",
+			r.Tunnel.Kind, r.Tunnel.ID, r.Tunnel.Ends, r.Key.Protocol, r.Halves[0].Packets, r.Halves[1].Packets))
+	}
+	slices.Sort(got)
+	want := []string{
+		"erspan 1 [10.0.0.8 10.0.0.9] protocol 17: 1, 1",
+		"erspan 2 [10.0.0.8 10.0.0.9] protocol 17: 1, 0",
+		"vxlan 66051 [10.0.0.1 10.0.0.2] protocol 17: 1, 0", // in no other,
+		"vxlan 66051 [10.0.0.1 10.0.0.2] protocol 17: 1, 0", // in session 2
+		"vxlan 66051 [10.0.0.1 10.0.0.2] protocol 17: 1, 1", // and in session 1
+		"vxlan 66051 [10.0.0.1 10.0.0.2] protocol 47: 1, 0",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("records %q, want %q", got, want)
 	}
 }
 
