@@ -35,25 +35,6 @@
 #define FRAGMENT6_OFFSET 0xfff8 /* RFC 8200 section 4.5 */
 #define FRAGMENT6_MORE 0x0001
 
-/* Where in its datagram a packet stands. */
-enum fragment {
-	FRAGMENT_NONE,
-	FRAGMENT_FIRST, /* with the transport header */
-	FRAGMENT_LATER, /* without */
-};
-
-/* What was read of a packet on the way to its transport header. */
-struct route {
-	__u8 addr[2][16]; /* source, destination */
-	__u32 payload_len; /* bytes the IP header promises behind itself; PAYLOAD_UNKNOWN if it does not say */
-	__u32 fragment_id;
-	__u32 end; /* where in the frame the packet ends, by its own account; PAYLOAD_UNKNOWN if it does not say */
-	__u8 protocol;
-	__u8 fragment; /* enum fragment */
-	__u8 ipv4;
-	__u8 ttl;
-};
-
 /* Takes the tags in front of the EtherType. p->vlan is that of the first, unless one travelled beside the frame. */
 static __always_inline enum fate deep_vlan(struct headers *h, struct packet *p, __be16 *ethertype)
 {
@@ -488,24 +469,26 @@ __noinline int unwrap(struct headers *h, struct packet *p, struct route *r)
 /* Parses the copy of a frame. */
 __noinline int parse_deep(struct headers *h, struct packet *p)
 {
-	struct route r = {};
+	struct route *r;
 	enum fate fate;
 	int i;
 
 	if (!h || !p)
 		return FATE_MALFORMED;
+	r = &h->route;
+	__builtin_memset(r, 0, sizeof(*r));
 	h->pos = 0;
 	p->tcp_flags = 0;
 	p->transport = 0;
-	fate = deep_read(h, p, &r, LAYER_FRAME);
+	fate = deep_read(h, p, r, LAYER_FRAME);
 	if (fate != FATE_COUNTED)
 		return fate;
 	set_zone(p);
-	for (i = 0; i < TUNNELS_MAX && (config.decap || p->super_len) && unwrap(h, p, &r); i++)
+	for (i = 0; i < TUNNELS_MAX && (config.decap || p->super_len) && unwrap(h, p, r); i++)
 		;
 	if (p->filtered)
 		return FATE_FILTERED;
-	identify(&r, p);
+	identify(r, p);
 	return FATE_COUNTED;
 }
 

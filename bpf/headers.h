@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
-/* A copy of the beginning of a frame, and how headers are taken from it, one after the other. */
+/* A copy of the beginning of a frame, how headers are taken from it, one after the other, and what they say of the way. */
 #ifndef WEIR_HEADERS_H
 #define WEIR_HEADERS_H
 
@@ -12,12 +12,32 @@
 
 #define HEADERS_MAX 256
 
+/* Where in its datagram a packet stands. */
+enum fragment {
+	FRAGMENT_NONE,
+	FRAGMENT_FIRST, /* with the transport header */
+	FRAGMENT_LATER, /* without */
+};
+
+/* What was read of a packet on the way to its transport header. */
+struct route {
+	__u8 addr[2][16]; /* source, destination */
+	__u32 payload_len; /* bytes the IP header promises behind itself; PAYLOAD_UNKNOWN if it does not say */
+	__u32 fragment_id;
+	__u32 end; /* where in the frame the packet ends, by its own account; PAYLOAD_UNKNOWN if it does not say */
+	__u8 protocol;
+	__u8 fragment; /* enum fragment */
+	__u8 ipv4;
+	__u8 ttl;
+};
+
 struct headers {
 	__u32 pos;
 	__u32 len;  /* bytes copied */
 	__u32 more; /* the frame is longer than that */
 	__u32 pad;
 	__u8 bytes[HEADERS_MAX];
+	struct route route; /* here, for there is not enough room on the stack */
 };
 
 struct {

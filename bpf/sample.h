@@ -56,12 +56,13 @@ static __always_inline void sample_segment(void *ctx, enum hook hook, const stru
 					   struct packet *p)
 {
 	__u32 len;
+	int i;
 
 	if (peek(ctx, hook, f, s, p->transport))
 		return;
 	len = look_at_segment(p);
-	if (len && !copy(ctx, hook, f, s, p->header_len, len))
-		send_piece(p, len);
+	for (i = 0; i < REQUESTS_MAX && len && !copy(ctx, hook, f, s, p->header_len + s->at, len); i++)
+		len = send_piece(p, len);
 }
 
 /* A super-packet stands for several datagrams. */

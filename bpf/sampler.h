@@ -19,8 +19,11 @@
 /* A search in the copy for the empty line that ends the head of a request. */
 struct search {
 	__u32 len;     /* bytes of the copy */
-	__u32 matched; /* bytes of the head's end that were found, one behind the other */
-	__u32 end;     /* where in the copy it ends; 0: it goes on */
+	__u32 from;    /* where in the copy it begins: what is before that was searched in another one */
+	__u32 in_turn; /* the copy does not come before its turn */
+	__u32 line;    /* enum line: how what was searched ends */
+	__u32 end;     /* where in the copy the head ends; 0: it goes on */
+	__u32 another; /* there another request begins */
 };
 
 struct sampler {
@@ -35,7 +38,8 @@ struct sampler {
 	__u32 payload; /* bytes behind the transport header */
 	__u32 there;   /* of these, what the frame has */
 	__u32 segment; /* of these, what each packet has that a super-packet stands for; else 0 */
-	__u32 offset;  /* in its message, of the piece of a stream that is copied */
+	__u32 offset;  /* in its message, of the piece of a stream that is copied, */
+	__u32 at;      /* and in the payload */
 	__u32 follow;  /* the copy may show where the message ends */
 	struct search search;
 	__u8 peek[PEEK_MAX]; /* a segment from its transport header on, or the beginning of a datagram's payload */

@@ -26,7 +26,7 @@
 #define STRANGE_MAX 8  /* segments in a row that carry none of it */
 #define STREAM_MAX 16384 /* bytes copied of an end */
 
-#define HEAD_END 4 /* bytes: CR LF CR LF, RFC 9112 section 2.1 */
+#define REQUESTS_MAX 8 /* of one segment, that are copied */
 
 #define TLS_HANDSHAKE 22 /* RFC 8446 section 5.1 */
 #define TLS_RECORD_HEADER 5
@@ -44,6 +44,13 @@ enum stream_kind {
 	STREAM_SSH,
 };
 
+/* Where in the lines of a request's head it is. A line may end without CR, RFC 9112 section 2.2. */
+enum line {
+	LINE_IN,    /* behind its first byte */
+	LINE_BEGUN, /* in front of that */
+	LINE_CR,    /* the same, but for a CR */
+};
+
 /* What an end sends. Offsets count from the beginning of the message that is followed. */
 struct stream {
 	__u32 origin;	  /* sequence number of the first byte of the stream, or that was seen; of DHCP, the second of `looks` */
@@ -52,7 +59,7 @@ struct stream {
 	__u16 next;	  /* so far it was copied without a gap, */
 	__u16 ahead_from; /* and this part before its turn */
 	__u16 ahead_to;
-	__u16 record; /* where the next TLS record begins that was not looked at; of a request, how much its head has of its end */
+	__u16 record; /* where the next TLS record begins that was not looked at; of a request, enum line at `next` */
 	__u16 sent;   /* bytes copied of this end, in all */
 	__u8 kind;    /* enum stream_kind */
 	__u8 looks;
@@ -220,6 +227,20 @@ static __always_inline __u32 piece(const struct sampler *s, struct stream *st, _
 	return len;
 }
 
+/*
+ * Says what is to be searched of the piece of a request that is copied next. Of one that comes before its turn nobody knows how
+ * what is in front of it ends: it is taken to begin in a line.
+ */
+static __always_inline void begin_search(struct sampler *s, const struct stream *st, __u32 offset)
+{
+	struct search *f = &s->search;
+
+	f->in_turn = offset <= st->next;
+	f->from = f->in_turn ? st->next - offset : 0;
+	f->line = f->in_turn ? st->record : LINE_IN;
+	f->another = 0;
+}
+
 /* Follows a segment that carries something. Returns how much of it is copied. */
 static __always_inline __u32 follow_segment(struct sampler *s, const struct packet *p, struct streams *c,
 					    struct stream *st, __u32 sequence)
@@ -244,9 +265,11 @@ static __always_inline __u32 follow_segment(struct sampler *s, const struct pack
 		}
 	}
 	s->offset = offset;
+	s->at = 0;
 	s->sample.head.offset = sequence - st->origin;
 	s->sample.head.origin = st->origin;
 	s->follow = st->kind == STREAM_CERTIFICATES || st->kind == STREAM_HTTP;
+	begin_search(s, st, offset);
 	return piece(s, st, offset);
 }
 
@@ -342,12 +365,13 @@ _Static_assert(SWEEP_WORDS * sizeof(__u64) >= REQUEST_MAX, "a search has enough 
 static long search_word(struct bpf_map *map, __u32 *step, __u32 *nothing, void *none)
 {
 	struct sampler *s = sampler_here();
-	__u32 first = *step * sizeof(__u64), i;
 	struct search *f;
+	__u32 first, i;
 
 	if (!s)
 		return 1;
 	f = &s->search;
+	first = f->from + *step * sizeof(__u64);
 	for (i = 0; i < sizeof(__u64); i++) {
 		__u32 at = first + i;
 		__u8 byte;
@@ -356,31 +380,69 @@ static long search_word(struct bpf_map *map, __u32 *step, __u32 *nothing, void *
 		if (at >= f->len || at >= REQUEST_MAX)
 			return 1;
 		byte = s->sample.data[at];
-		f->matched = byte == (f->matched & 1 ? '\n' : '\r') ? f->matched + 1 : byte == '\r';
-		if (f->matched >= HEAD_END) {
+		if (byte == '\n' && f->line != LINE_IN) {
 			f->end = at + 1;
 			return 1;
 		}
+		if (byte == '\r' && f->line == LINE_BEGUN)
+			f->line = LINE_CR;
+		else
+			f->line = byte == '\n' ? LINE_BEGUN : LINE_IN;
 	}
 	return 0;
 }
 
-/* Cuts the copy of a request where its head ends: what follows is nobody's business. Returns how much of it is left. */
+/* Whether a request begins at a place of the copy. */
+static __always_inline int is_request(const struct sampler *s, __u32 at)
+{
+	const __u8 *four = s->sample.data;
+
+	barrier_var(at);
+	if (at + 4 > s->search.len || at > REQUEST_MAX - 4)
+		return 0;
+	four += at;
+	return is_method(four[0] << 24 | four[1] << 16 | four[2] << 8 | four[3]);
+}
+
+/*
+ * Cuts the copy of a request where its head ends: what follows is nobody's business, unless it is another request. Returns how
+ * much of it is left.
+ */
 static __always_inline __u32 cut_head(struct sampler *s, struct stream *st, __u32 len)
 {
 	struct search *f = &s->search;
 
 	f->len = len;
-	f->matched = st->record;
 	f->end = 0;
 	bpf_for_each_map_elem(&steps, search_word, 0, 0); /* without room on the stack, of which there is too little */
-	st->record = f->matched;
-	if (f->end || st->next >= st->need)
+	if (f->in_turn && f->from < len)
+		st->record = st->next == s->offset + len ? f->line : LINE_IN; /* or a piece follows that was copied before */
+	if (f->end && s->offset + f->end < st->need)
+		st->need = s->offset + f->end;
+	if (st->next >= st->need)
 		st->kind = STREAM_LOOKING;
 	if (!f->end)
 		return len;
+	f->another = f->in_turn && is_request(s, f->end);
 	st->sent -= len - f->end;
 	return f->end;
+}
+
+/* Begins the request that follows another one in the same segment. Returns how much of it is copied. */
+static __always_inline __u32 follow_another(struct sampler *s, const struct packet *p)
+{
+	struct stream *st = stream_of(s, p);
+	__u32 end = s->search.end;
+
+	if (!st || end > s->there)
+		return 0;
+	begin_message(s, p, st, STREAM_HTTP, st->first + s->offset + end);
+	s->offset = 0;
+	s->at += end;
+	s->there -= end;
+	s->sample.head.offset += end;
+	begin_search(s, st, 0);
+	return piece(s, st, 0);
 }
 
 /* Looks for the end of the message in what was copied of it. Returns how much of that belongs to it. */
@@ -399,7 +461,7 @@ static __always_inline __u32 find_end(struct sampler *s, const struct packet *p,
 	return st->need <= offset ? 0 : st->need - offset < len ? st->need - offset : len;
 }
 
-/* Sends the piece of a stream that was copied. */
+/* Sends the piece of a stream that was copied. Returns how much is copied next, behind it in the same segment. */
 __noinline int send_piece(struct packet *p, __u32 len)
 {
 	struct sampler *s;
@@ -415,7 +477,7 @@ __noinline int send_piece(struct packet *p, __u32 len)
 		return 0;
 	describe(&s->sample.head, s, p, SAMPLE_STREAM, len);
 	put(&s->sample, sizeof(s->sample.head) + bounded_to(len, SAMPLE_MAX));
-	return 0;
+	return s->follow && s->search.another ? follow_another(s, p) : 0;
 }
 
 #endif

@@ -144,6 +144,17 @@ type kernelHeaders struct {
 	More  uint32
 	Pad   uint32
 	Bytes [256]uint8
+	Route struct {
+		_          structs.HostLayout
+		Addr       [2][16]uint8
+		PayloadLen uint32
+		FragmentId uint32
+		End        uint32
+		Protocol   uint8
+		Fragment   uint8
+		Ipv4       uint8
+		Ttl        uint8
+	}
 }
 
 type kernelHook uint32
@@ -277,12 +288,16 @@ type kernelSampler struct {
 	There   uint32
 	Segment uint32
 	Offset  uint32
+	At      uint32
 	Follow  uint32
 	Search  struct {
 		_       structs.HostLayout
 		Len     uint32
-		Matched uint32
+		From    uint32
+		InTurn  uint32
+		Line    uint32
 		End     uint32
+		Another uint32
 	}
 	Peek      [128]uint8
 	Handshake kernelHandshake
