@@ -7,15 +7,12 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os/exec"
 	"reflect"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/vishvananda/netlink"
 
 	"weir/internal/testbrain"
 	"weir/internal/testnet"
@@ -141,8 +138,10 @@ func TestTLS(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			p := newPair(t)
-			a, brain := p.watch(t, row.hook, row.atClient)
-			met := p.meetAll(t, p.addVLAN(t))
+			a, brain := p.watch(t, row.hook, row.atClient, "AGENT_BPF_FILTER=not net 10.7.0.0/24") // but behind a tag
+			p.clientLink.AddVLAN(t, "tagged", "10.7.0.1/24", 7)
+			p.serverLink.AddVLAN(t, "tagged", "10.7.0.2/24", 7)
+			met := p.meetAll(t)
 			a.terminate(t)
 			checkMeetings(t, brain.Events(), met)
 		})
@@ -150,52 +149,26 @@ func TestTLS(t *testing.T) {
 }
 
 // watch starts weir beside the server or the client, to tell of TLS.
-func (p pair) watch(t *testing.T, hook string, atClient bool) (*agent, *testbrain.Brain) {
+func (p pair) watch(t *testing.T, hook string, atClient bool, settings ...string) (*agent, *testbrain.Brain) {
 	t.Helper()
 	link := p.serverLink
 	if atClient {
 		link = p.clientLink
 	}
 	brain := brainIn(t, link.Namespace, testbrain.Options{})
-	return start(t, link.Namespace, "AGENT_INTERFACE="+link.Name, "AGENT_INGRESS_HOOK="+hook,
-		"AGENT_FINGERPRINTS=ja4,ja4s", "AGENT_ENDPOINT_URL="+brain.URL()), brain
-}
-
-// addVLAN adds VLAN 7 to both ends, 10.7.0.1 and 10.7.0.2, and says whether the kernel has such a thing: TestPieces has frames with
-// tags on any.
-func (p pair) addVLAN(t *testing.T) bool {
-	t.Helper()
-	for _, end := range []struct {
-		link       *testnet.Link
-		addr, peer string
-		mac        net.HardwareAddr
-	}{
-		{p.clientLink, "10.7.0.1/24", "10.7.0.2", p.serverLink.MAC},
-		{p.serverLink, "10.7.0.2/24", "10.7.0.1", p.clientLink.MAC},
-	} {
-		tagged, ok := end.link.Namespace.AddLink(t, vlan(end.link, 7, netlink.VLAN_PROTOCOL_8021Q), end.addr)
-		if !ok {
-			t.Log("this kernel has no VLANs")
-			return false
-		}
-		tagged.AddNeighbour(t, netip.MustParseAddr(end.peer), end.mac)
-	}
-	return true
+	return start(t, link.Namespace, append(settings, "AGENT_INTERFACE="+link.Name, "AGENT_INGRESS_HOOK="+hook,
+		"AGENT_FINGERPRINTS=ja4,ja4s", "AGENT_ENDPOINT_URL="+brain.URL())...), brain
 }
 
 // meetAll has every visitor visit a server of Go's over every path, and Go's client one of OpenSSL's.
-func (p pair) meetAll(t *testing.T, overVLAN bool) (met []meeting) {
+func (p pair) meetAll(t *testing.T) (met []meeting) {
 	t.Helper()
 	type path struct {
 		listen string
 		mss    uint16
 	}
-	paths := []path{{"10.9.0.2:0", 1460}, {"[fd09::2]:0", 1440}}
-	if overVLAN {
-		paths = append(paths, path{"10.7.0.2:0", 1460})
-	}
 	self := newCredentials(t)
-	for _, path := range paths {
+	for _, path := range []path{{"10.9.0.2:0", 1460}, {"[fd09::2]:0", 1440}, {"10.7.0.2:0", 1460}} {
 		h := &host{certificate: self.Certificate, mss: path.mss}
 		addr := p.listen(t, path.listen, h.receive)
 		for _, visit := range visitors {
