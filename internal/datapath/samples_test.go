@@ -169,83 +169,6 @@ func plainStreams() []streamRow {
 	}
 }
 
-func requestStreams() []streamRow {
-	get := []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-	post := slices.Concat([]byte("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n"), make([]byte, 1000))
-	head, body := len(post)-1000, make([]byte, 1000)
-	upload := []step{says(false, 0, post)}
-	for range 5 {
-		upload = append(upload, says(false, len(post)+1000*(len(upload)-1), body))
-	}
-	at := len(post) + 5000
-	long := slices.Concat([]byte("GET / HTTP/1.1\r\nCookie: "), bytes.Repeat([]byte("\r\nx\r"), 2100))
-	var endless []sampled
-	for at := 0; at < 8192; at += 1400 {
-		endless = append(endless, sampled{false, uint32(at), long[at:min(at+1400, 8192)]})
-	}
-	bare := []byte("GET / HTTP/1.1\nHost: a\n\nnot the head's")
-	both := slices.Concat(get, get[:20])
-	return []streamRow{
-		{"two requests", opened(says(false, 0, get), says(true, 0, []byte("HTTP/1.1 200 OK\r\n\r\n")), says(false, len(get), get)), []sampled{
-			{false, 0, get}, {false, uint32(len(get)), get},
-		}},
-		{"a head in two segments", opened(says(false, 0, get[:18]), says(false, 18, get[18:]), says(false, len(get), body)), []sampled{
-			{false, 0, get[:18]}, {false, 18, get[18:]},
-		}},
-		{
-			"an upload, and a request after it", opened(append(upload, says(false, at, get))...),
-			[]sampled{{false, 0, post[:head]}, {false, uint32(at), get}},
-		},
-		{
-			"an upload, cut in the end of the head",
-			opened(says(false, 0, post[:head-3]), says(false, head-3, post[head-3:head-2]), says(false, head-2, post[head-2:])),
-			[]sampled{{false, 0, post[:head-3]}, {false, uint32(head - 3), post[head-3 : head-2]}, {false, uint32(head - 2), post[head-2 : head]}},
-		},
-		{
-			"lines without CR", opened(says(false, 0, bare), says(false, len(bare), get)),
-			[]sampled{{false, 0, bare[:len(bare)-14]}, {false, uint32(len(bare)), get}},
-		},
-		{
-			"two requests and a half in a segment", opened(says(false, 0, slices.Concat(get, both)), says(false, len(get)+len(both), slices.Concat(get[20:], body))),
-			[]sampled{
-				{false, 0, get},
-				{false, uint32(len(get)), get},
-				{false, uint32(2 * len(get)), get[:20]},
-				{false, uint32(len(get) + len(both)), get[20:]},
-			},
-		},
-		{
-			"a head in three segments, reordered",
-			opened(says(false, 0, post[:18]), says(false, head-2, post[head-2:]), says(false, 18, post[18:head-2]), says(false, len(post), get)),
-			[]sampled{
-				{false, 0, post[:18]},
-				{false, uint32(head - 2), post[head-2:]}, // that an empty line is the head's end is not known before its turn
-				{false, 18, post[18 : head-2]},
-				{false, uint32(len(post)), get},
-			},
-		},
-		{
-			"a head in three segments, the last before its turn",
-			opened(says(false, 0, post[:18]), says(false, 30, post[30:]), says(false, 18, post[18:30]), says(false, len(post), body), says(false, len(post)+1000, get)),
-			[]sampled{
-				{false, 0, post[:18]}, {false, 30, post[30:head]}, {false, 18, post[18:30]}, {false, uint32(len(post) + 1000), get},
-			},
-		},
-		{
-			"a head in two segments, sent again",
-			opened(says(false, 0, post[:head-2]), says(false, 0, post[:head-2]), says(false, head-2, post[head-2:]), says(false, len(post), get)),
-			[]sampled{
-				{false, 0, post[:head-2]}, {false, 0, post[:head-2]}, {false, uint32(head - 2), post[head-2 : head]}, {false, uint32(len(post)), get},
-			},
-		},
-		{"a head without end", opened(inPieces(long, 1400)...), endless},
-		{"a method only", opened(says(false, 0, []byte("GETTY"))), nil},
-		{"an SSH banner", opened(says(true, 0, []byte("SSH-2.0-x\r\n")), says(false, 0, []byte("SSH-2.0-y\r\n"))), []sampled{
-			{true, 0, []byte("SSH-2.0-x\r\n")},
-		}},
-	}
-}
-
 // inPieces is what the client says in segments of such a size.
 func inPieces(all []byte, size int) (steps []step) {
 	for at := 0; at < len(all); at += size {
@@ -266,7 +189,7 @@ func repeat(times int, payload []byte) (steps []step) {
 func TestStreamSamples(t *testing.T) {
 	for _, hook := range hooks {
 		k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: allSamples})
-		for i, row := range append(plainStreams(), requestStreams()...) {
+		for i, row := range slices.Concat(plainStreams(), requestStreams(), requestPieces()) {
 			t.Run(hook+"/"+row.name, func(t *testing.T) {
 				src := fmt.Sprint("10.0.0.1:", 40000+i)
 				for _, s := range row.steps {

@@ -1,0 +1,98 @@
+package datapath
+
+import (
+	"bytes"
+	"slices"
+)
+
+// Requests of HTTP/1.
+var (
+	getRequest  = []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	postHead    = []byte("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n")
+	postBody    = make([]byte, 1000)
+	postRequest = slices.Concat(postHead, postBody)
+)
+
+// requestStreams has requests that begin and end in one segment each, or never end.
+func requestStreams() []streamRow {
+	get, post := getRequest, postRequest
+	upload := []step{says(false, 0, post)}
+	for range 5 {
+		upload = append(upload, says(false, len(post)+1000*(len(upload)-1), postBody))
+	}
+	at := len(post) + 5000
+	bare := []byte("GET / HTTP/1.1\nHost: a\n\n")
+	long := slices.Concat([]byte("GET / HTTP/1.1\r\nCookie: "), bytes.Repeat([]byte("\r\nx\r"), 2100))
+	var endless []sampled
+	for at := 0; at < 8192; at += 1400 {
+		endless = append(endless, sampled{false, uint32(at), long[at:min(at+1400, 8192)]})
+	}
+	return []streamRow{
+		{
+			"two requests",
+			opened(says(false, 0, get), says(true, 0, []byte("HTTP/1.1 200 OK\r\n\r\n")), says(false, len(get), get)),
+			[]sampled{{false, 0, get}, {false, uint32(len(get)), get}},
+		},
+		{
+			"an upload, and a request after it", opened(append(upload, says(false, at, get))...),
+			[]sampled{{false, 0, postHead}, {false, uint32(at), get}},
+		},
+		{
+			"lines without CR", opened(says(false, 0, slices.Concat(bare, postBody)), says(false, len(bare)+1000, get)),
+			[]sampled{{false, 0, bare}, {false, uint32(len(bare) + 1000), get}},
+		},
+		{
+			"two requests and a half in a segment",
+			opened(says(false, 0, slices.Concat(get, get, get[:20])), says(false, 2*len(get)+20, slices.Concat(get[20:], postBody))),
+			[]sampled{
+				{false, 0, get},
+				{false, uint32(len(get)), get},
+				{false, uint32(2 * len(get)), get[:20]},
+				{false, uint32(2*len(get) + 20), get[20:]},
+			},
+		},
+		{"a head without end", opened(inPieces(long, 1400)...), endless},
+		{"a method only", opened(says(false, 0, []byte("GETTY"))), nil},
+		{"an SSH banner", opened(says(true, 0, []byte("SSH-2.0-x\r\n")), says(false, 0, []byte("SSH-2.0-y\r\n"))), []sampled{
+			{true, 0, []byte("SSH-2.0-x\r\n")},
+		}},
+	}
+}
+
+// requestPieces has the heads of requests in several segments, and in any order.
+func requestPieces() []streamRow {
+	get, post, end := getRequest, postRequest, len(postHead)
+	rest := len(post)
+	return []streamRow{
+		{"a head in two segments", opened(says(false, 0, get[:18]), says(false, 18, get[18:]), says(false, len(get), postBody)), []sampled{
+			{false, 0, get[:18]}, {false, 18, get[18:]},
+		}},
+		{
+			"an upload, cut in the end of the head",
+			opened(says(false, 0, post[:end-3]), says(false, end-3, post[end-3:end-2]), says(false, end-2, post[end-2:])),
+			[]sampled{{false, 0, post[:end-3]}, {false, uint32(end - 3), post[end-3 : end-2]}, {false, uint32(end - 2), post[end-2 : end]}},
+		},
+		{
+			"the last segment before its turn",
+			opened(says(false, 0, post[:18]), says(false, 30, post[30:]), says(false, 18, post[18:30]),
+				says(false, rest, postBody), says(false, rest+1000, get)),
+			[]sampled{
+				{false, 0, post[:18]}, {false, 30, post[30:end]}, {false, 18, post[18:30]}, {false, uint32(rest + 1000), get},
+			},
+		},
+		{
+			"cut in the end of the head, the last segment before its turn", // what it begins with may be the end of any line
+			opened(says(false, 0, post[:18]), says(false, end-2, post[end-2:]), says(false, 18, post[18:end-2]), says(false, rest, get)),
+			[]sampled{
+				{false, 0, post[:18]}, {false, uint32(end - 2), post[end-2:]}, {false, 18, post[18 : end-2]}, {false, uint32(rest), get},
+			},
+		},
+		{
+			"sent again",
+			opened(says(false, 0, post[:end-2]), says(false, 0, post[:end-2]), says(false, end-2, post[end-2:]), says(false, rest, get)),
+			[]sampled{
+				{false, 0, post[:end-2]}, {false, 0, post[:end-2]}, {false, uint32(end - 2), post[end-2 : end]}, {false, uint32(rest), get},
+			},
+		},
+	}
+}
