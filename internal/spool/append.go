@@ -18,7 +18,7 @@ type Eviction struct {
 // not, it may have evicted records. The error wraps that of the system, such as ENOSPC.
 func (s *Spool) Append(record []byte, events int) (Seq, Eviction, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	if s.closed {
 		return 0, Eviction{}, ErrClosed
 	}
@@ -110,6 +110,7 @@ func (s *Spool) makeRoom(size int64) (Eviction, error) {
 func (s *Spool) write(g *segment, record []byte) error {
 	_, err := s.file.WriteAt(record, g.size)
 	if err != nil {
+		s.scratch = nil // a disk that hangs may read it yet
 		if s.file.Truncate(g.size) != nil {
 			s.abandon()
 		}

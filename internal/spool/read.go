@@ -71,7 +71,7 @@ func (s *Spool) Read(seq Seq) ([]byte, error) {
 // judgeRead acts on how reading a record went, and returns the error that is to be told.
 func (s *Spool) judgeRead(seq Seq, err error) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	if err == nil {
 		s.report(opRead, nil)
 		return nil
@@ -115,7 +115,7 @@ func (s *Spool) read(g *segment, e entry) ([]byte, error) {
 // Ack says that a record was delivered. One that is settled already is passed over.
 func (s *Spool) Ack(seq Seq) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	if g, e, ok := s.find(seq); ok && !s.closed {
 		s.settle(g, e)
 		if g.left == 0 {

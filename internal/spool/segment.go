@@ -98,6 +98,9 @@ func (s *Spool) create(first Seq) (*segment, File, error) {
 	name := segmentName(first)
 	file, err := s.fs.Open(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 	if err != nil {
+		if s.guard.Stalled() {
+			s.burn() // the name may come into use
+		}
 		return nil, nil, fmt.Errorf("create segment: %w", err)
 	}
 	_, err = file.WriteAt(segmentHeader(first), 0)

@@ -13,9 +13,12 @@
 //     failure that leaves in doubt what is in it.
 //   - A damaged byte costs no other record than the one that it is in, and each such loss is counted.
 //   - What the disk fails to give back is not damaged: it stays where it is, for another try or another start.
+//   - Once a spool is open, a disk that hangs holds a caller up for Patience at most, Stats and Collect not at all. It is
+//     then a disk that fails, until it has answered.
 package spool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,9 +26,12 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
+
+	"weir/internal/stall"
 )
 
 // Policy says when records are forced to the disk: after each interval of so long, or as one of the constants says.
@@ -44,7 +50,8 @@ type Config struct {
 	MaxBytes     int64  // bound on the segments together, at least 64 KiB
 	SegmentBytes int64  // of a segment, unless a single record is larger; 0: as defaultSegment says
 	Sync         Policy
-	FS           FS // nil: that of OpenDir(Dir). Close closes it
+	FS           FS            // nil: that of OpenDir(Dir). Close closes it
+	Patience     time.Duration // with the disk, before it is taken for one that hangs; 0: 4 s
 	Log          *zap.Logger
 }
 
@@ -61,14 +68,20 @@ const (
 	minMaxBytes     = 64 << 10
 	maxSegmentBytes = 1 << 30 // offsets in a segment have 32 bits
 	cursorInterval  = time.Second
+
+	// A disk that is merely busy answers sooner. A stop whose time is over when the disk begins to hang takes so much longer.
+	defaultPatience = 4 * time.Second
 )
 
 // Spool is an open spool. Its methods may be called by several goroutines at a time.
 type Spool struct {
 	cfg    Config
-	fs     FS
+	fs     FS // guarded once the spool is open
+	guard  *stall.Guard
 	lock   io.Closer
 	closed bool
+
+	shown atomic.Pointer[shown] // read without mu
 
 	mu       sync.Mutex // also held while a record is written, so that records are in order
 	segments []*segment // oldest first
@@ -93,11 +106,13 @@ func Open(cfg Config) (*Spool, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	s := &Spool{cfg: cfg, fs: cfg.FS, next: 1}
+	s := &Spool{cfg: cfg, fs: cfg.FS, guard: stall.New(cmp.Or(cfg.Patience, defaultPatience)), next: 1}
 	if err := s.open(); err != nil {
 		s.release()
 		return nil, fmt.Errorf("open the spool %s: %w", cfg.Dir, err)
 	}
+	s.fs = &guarded{s.fs, s.guard} // not before: a start waits for what an earlier run left
+	s.show()
 	return s, nil
 }
 
@@ -161,7 +176,7 @@ func (s *Spool) Run(ctx context.Context) error {
 // tend saves acknowledgements and lets go of what they leave. Its failures are reported where they happen.
 func (s *Spool) tend() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	if s.closed {
 		return
 	}
@@ -175,7 +190,7 @@ func (s *Spool) tend() {
 func (s *Spool) Sync() error {
 	err := s.syncSegments()
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	if s.closed {
 		return ErrClosed
 	}
@@ -186,7 +201,7 @@ func (s *Spool) Sync() error {
 func (s *Spool) Close() error {
 	err := s.Sync()
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	if s.closed {
 		return ErrClosed
 	}
@@ -204,7 +219,7 @@ func (s *Spool) release() error {
 		errs = append(errs, s.fs.Close())
 	}
 	if s.lock != nil {
-		errs = append(errs, s.lock.Close())
+		errs = append(errs, s.guard.Close(s.lock))
 	}
 	return errors.Join(errs...)
 }
@@ -241,7 +256,7 @@ func (s *Spool) syncSegments() error {
 	}
 
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	err := errors.Join(errs...)
 	if len(dirty) > 0 || unnamed { // a disk that was asked for nothing has not shown that it works
 		s.report(opSync, err)

@@ -27,12 +27,26 @@ type Stats struct {
 	Failing bool      // the disk failed at something the last time that it was asked for it
 }
 
-// Stats returns the present ones.
-func (s *Spool) Stats() Stats {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stats()
+// shown is what is told of a spool: as of the last change, for who asks must not wait for the disk.
+type shown struct {
+	Stats
+	faults [operations]fault
 }
+
+// show lets the present state be told.
+func (s *Spool) show() { s.shown.Store(&shown{s.stats(), s.faults}) }
+
+// unlock ends a change.
+func (s *Spool) unlock() {
+	s.show()
+	s.mu.Unlock()
+}
+
+// Stats returns the present ones.
+func (s *Spool) Stats() Stats { return s.shown.Load().Stats }
+
+// Stalled says that the disk hangs: whatever is asked of it fails at once.
+func (s *Spool) Stalled() bool { return s.guard.Stalled() }
 
 func (s *Spool) stats() Stats {
 	stats := Stats{Bytes: s.bytes, Pending: Count{s.records, s.events}, Damaged: s.damaged, Evicted: s.evicted}
@@ -101,9 +115,7 @@ func (s *Spool) Describe(descs chan<- *prometheus.Desc) { prometheus.DescribeByC
 
 // Collect implements prometheus.Collector.
 func (s *Spool) Collect(metrics chan<- prometheus.Metric) {
-	s.mu.Lock()
-	stats, faults := s.stats(), s.faults
-	s.mu.Unlock()
+	stats := s.shown.Load()
 	var age float64
 	if !stats.Oldest.IsZero() {
 		age = max(0, time.Since(stats.Oldest).Seconds()) // the clock may have been set back
@@ -122,7 +134,7 @@ func (s *Spool) Collect(metrics chan<- prometheus.Metric) {
 	counter(descDamagedEvents, stats.Damaged.Events)
 	counter(descEvictedRecords, stats.Evicted.Records)
 	counter(descEvictedEvents, stats.Evicted.Events)
-	for op, f := range faults {
+	for op, f := range stats.faults {
 		counter(descErrors, f.count, operationNames[op])
 	}
 }

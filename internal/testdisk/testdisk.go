@@ -1,4 +1,4 @@
-// Package testdisk is a directory in memory that fails when told to, and that remembers what would outlive a failure of
+// Package testdisk is a directory in memory that fails or hangs when told to, and that remembers what would outlive a failure of
 // the machine. For tests of what uses a spool.
 package testdisk
 
@@ -38,6 +38,7 @@ type Disk struct {
 	files   map[string]*content
 	durable map[string]*content // what files was when the directory was last synced
 	faults  map[fault]error
+	hung    map[Op]chan struct{} // closed when the operation may go on
 	open    int
 }
 
@@ -53,7 +54,9 @@ type content struct {
 
 // New returns an empty directory.
 func New() *Disk {
-	return &Disk{files: map[string]*content{}, durable: map[string]*content{}, faults: map[fault]error{}}
+	return &Disk{
+		files: map[string]*content{}, durable: map[string]*content{}, faults: map[fault]error{}, hung: map[Op]chan struct{}{},
+	}
 }
 
 // Fail lets operations fail from now on.
@@ -73,11 +76,36 @@ func (d *Disk) fault(name string, op Op) error {
 	return cmp.Or(d.faults[fault{name, op}], d.faults[fault{"", op}])
 }
 
-// Heal lets all operations succeed again.
+// Hang lets operations hang from now on, until Heal.
+func (d *Disk) Hang(ops ...Op) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, op := range ops {
+		if d.hung[op] == nil {
+			d.hung[op] = make(chan struct{})
+		}
+	}
+}
+
+// await returns when an operation does not hang.
+func (d *Disk) await(op Op) {
+	d.mu.Lock()
+	hung := d.hung[op]
+	d.mu.Unlock()
+	if hung != nil {
+		<-hung
+	}
+}
+
+// Heal lets all operations succeed again, and those that hang go on.
 func (d *Disk) Heal() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	clear(d.faults)
+	for _, hung := range d.hung {
+		close(hung)
+	}
+	clear(d.hung)
 }
 
 // AfterKill returns the directory as it is when the process has been killed.
@@ -134,6 +162,11 @@ func (d *Disk) OpenFiles() int {
 
 // Open implements spool.FS.
 func (d *Disk) Open(name string, flag int) (spool.File, error) {
+	if flag&os.O_CREATE != 0 {
+		d.await(Create)
+	} else {
+		d.await(Open)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c, exists := d.files[name]
@@ -159,6 +192,7 @@ func (d *Disk) Open(name string, flag int) (spool.File, error) {
 
 // Remove implements spool.FS.
 func (d *Disk) Remove(name string) error {
+	d.await(Remove)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, exists := d.files[name]; !exists {
@@ -173,6 +207,7 @@ func (d *Disk) Remove(name string) error {
 
 // Rename implements spool.FS.
 func (d *Disk) Rename(from, to string) error {
+	d.await(Rename)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.fault(from, Rename); err != nil {
@@ -196,6 +231,7 @@ func (d *Disk) List() ([]fs.DirEntry, error) {
 
 // Sync implements spool.FS.
 func (d *Disk) Sync() error {
+	d.await(SyncDir)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.fault("", SyncDir); err != nil {
@@ -218,6 +254,7 @@ type file struct {
 
 // use calls do with the file locked, unless it is closed or op fails.
 func (f *file) use(op Op, do func(c *content)) error {
+	f.disk.await(op)
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
 	if f.closed {
