@@ -22,10 +22,12 @@ const (
 	exitUsage  = 2
 )
 
+var stopSignals = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP}
+
 func main() {
 	// A closed standard output is an error of the write, not the end of the process: what is left can still be counted.
 	signal.Ignore(syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), stopSignals...)
 	context.AfterFunc(ctx, stop) // a second signal does not wait for the first one's stop
 	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
 }
@@ -90,26 +92,47 @@ func runAgent(ctx context.Context, invocation config.Invocation, stdout, stderr 
 	}
 	ended := make(chan struct{})
 	defer close(ended)
-	go insist(ctx, invocation.Settings.StopTimeout+stopGrace, ended)
-	return agent.New(invocation.Settings, build(), stdout, log).Run(ctx)
+	a := agent.New(invocation.Settings, build(), stdout, log)
+	go insist(ctx, invocation.Settings.StopTimeout+stopGrace, ended, a.GiveUp)
+	return a.Run(ctx)
 }
 
-// stopGrace is how much longer than the stop timeout a stop may take: to detach, and to sweep a large map.
-const stopGrace = 5 * time.Second
+const (
+	// stopGrace is how much longer than the stop timeout a stop may take: to detach, to sweep a large map, and for a disk
+	// that does not answer.
+	stopGrace = 5 * time.Second
+	// lastWords is how long the end may take to be told.
+	lastWords = time.Second
+)
 
-// insist ends the process if a stop has not ended in time, as when its own log cannot be written. The kernel then
-// detaches what was attached, but for filters of clsact, which the next start replaces.
-func insist(ctx context.Context, timeout time.Duration, ended <-chan struct{}) {
+// insist ends the process if a stop has not ended in time, as when its own log cannot be written, or at another signal; tell
+// says what is lost. The kernel then detaches what was attached, but for filters of clsact, which the next start replaces.
+func insist(ctx context.Context, timeout time.Duration, ended <-chan struct{}, tell func()) {
 	select {
 	case <-ctx.Done():
 	case <-ended:
 		return
 	}
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, stopSignals...)
+	defer signal.Stop(again)
 	select {
 	case <-time.After(timeout):
-		os.Exit(exitFailed)
+	case <-again:
 	case <-ended:
+		return
 	}
+	signal.Stop(again) // one more ends this too
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		tell()
+	}()
+	select {
+	case <-told:
+	case <-time.After(lastWords):
+	}
+	os.Exit(exitFailed)
 }
 
 func fail(stderr io.Writer, code int, err error) int {

@@ -45,6 +45,7 @@ type Agent struct {
 	stdout   io.Writer
 	log      *zap.Logger
 	pinned   bool // programs and maps stay when the process ends
+	working  atomic.Bool // the start has come through
 	stopping atomic.Bool
 	sealed   *sealed
 	opened   bool // the deliverer
@@ -75,6 +76,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	case err != nil:
 		return errors.Join(err, a.close())
 	}
+	a.working.Store(true)
 	return a.work(ctx)
 }
 
@@ -449,6 +451,19 @@ func (a *Agent) report() error {
 		zap.Int64("packets_unaccounted", audit.UnaccountedPackets),
 		zap.Uint64("flows_left", ledger.Occupied()))
 	return nil
+}
+
+// GiveUp logs what is lost when the process ends at once. It may be called beside Run.
+func (a *Agent) GiveUp() {
+	if !a.working.Load() {
+		return
+	}
+	left := a.deliverer.Left()
+	fields := []zap.Field{zap.Int("events_lost", left.Memory), zap.Int("events_kept_in_spool", left.Spool)}
+	if ledger, err := a.kernel.Ledger(); err == nil {
+		fields = append(fields, zap.Uint64("flows_left", ledger.Occupied()), zap.Bool("flows_pinned", a.pinned))
+	}
+	a.log.Warn("ended without delivering what was left", fields...)
 }
 
 // close undoes a start that failed.

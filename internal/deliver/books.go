@@ -40,9 +40,9 @@ func (q *queue) read(f *flight) bool {
 		return false
 	}
 	f.Batch, f.sealed, f.unsettled, f.left = b, sealed, b.Lines, b.Events
-	q.bytes += int64(len(b.Lines))
-	q.events += b.Events
-	q.copies += b.Events
+	q.bytes.Add(int64(len(b.Lines)))
+	q.events.Add(int64(b.Events))
+	q.copies.Add(int64(b.Events))
 	return true
 }
 
@@ -80,8 +80,8 @@ func (q *queue) forfeit(f *flight, reason dropReason) {
 
 // settle takes a unit off the books, and the batch off the disk with its last one.
 func (q *queue) settle(f *flight, u *Batch) {
-	q.bytes -= int64(len(u.Lines))
-	q.events -= u.Events
+	q.bytes.Add(-int64(len(u.Lines)))
+	q.events.Add(-int64(u.Events))
 	f.settle(u)
 	q.room.Broadcast()
 	if f.left > 0 {
@@ -92,7 +92,7 @@ func (q *queue) settle(f *flight, u *Batch) {
 		q.unsaved--
 		return
 	}
-	q.copies -= f.Events
+	q.copies.Add(-int64(f.Events))
 	q.disk.spool.Ack(f.seq)
 }
 
@@ -162,13 +162,12 @@ func (q *queue) abandon() (dropped int) {
 	return dropped
 }
 
-// held returns what is in memory, in bytes, and all that has no fate yet, in events.
+// held returns what is in memory, in bytes, and all that has no fate yet, in events. While a batch moves between memory and
+// disk it may count twice, or not at all.
 func (q *queue) held() (bytes int64, events int) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	bytes, events = q.bytes, q.events
+	bytes, events = q.bytes.Load(), int(q.events.Load())
 	if q.disk != nil {
-		events += q.disk.events() - q.copies
+		events += q.disk.events() - int(q.copies.Load())
 	}
 	return bytes, events
 }

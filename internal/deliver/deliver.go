@@ -74,7 +74,7 @@ func New(cfg Config, log *zap.Logger, reg prometheus.Registerer) (*Deliverer, er
 		return nil, fmt.Errorf("configure delivery: %w", err)
 	}
 	if cfg.QuarantinePath != "" {
-		d.quarantine = &quarantine{path: cfg.QuarantinePath, sync: cfg.syncer(), kept: d.metrics.quarantined, log: log}
+		d.quarantine = newQuarantine(&cfg, d.metrics.quarantined, log)
 	}
 	d.health = &health{log: log, target: d.target, held: d.queue.held}
 	return d, nil
@@ -143,6 +143,23 @@ func (d *Deliverer) SpoolStatus() (used, ok bool, reason string) {
 	}
 	ok, reason = d.disk.status()
 	return true, ok, reason
+}
+
+// Left is what has no fate yet, in events.
+type Left struct {
+	Memory int // nowhere else: lost if the process ends now
+	Spool  int // on disk: the next start's
+}
+
+// Left returns what there is. It does not wait for anything.
+func (d *Deliverer) Left() Left {
+	_, events := d.queue.held()
+	var left Left
+	if d.disk != nil {
+		left.Spool = min(d.disk.events(), events) // what was accepted in part is wholly on disk
+	}
+	left.Memory = events - left.Spool
+	return left
 }
 
 // Run sends until Close was called and nothing is held, or until ctx is done, closes what Open opened and returns nil.

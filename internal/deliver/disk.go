@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"weir/internal/spool"
+	"weir/internal/stall"
 )
 
 // maxSeq is above the position of any record.
@@ -84,13 +85,17 @@ func (d *disk) events() int {
 	return int(d.spool.Stats().Pending.Events)
 }
 
+const inMemoryOnly = "events are held in memory only: "
+
 // status says whether batches can be written, and why not.
 func (d *disk) status() (ok bool, reason string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
+	case d.spool.Stalled():
+		return false, inMemoryOnly + stall.ErrStalled.Error()
 	case d.fault != nil:
-		return false, "events are held in memory only: " + printable(d.fault.Error())
+		return false, inMemoryOnly + printable(d.fault.Error())
 	case d.spool.Stats().Failing:
 		return false, "events are written, but may not outlive this machine: the disk fails, as the log says"
 	default:

@@ -10,22 +10,34 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+
+	"weir/internal/stall"
 )
 
 // quarantine is a file of the events that the Brain refused, one JSON object a line, so that they can be looked into,
-// and posted again. When it is full, what is refused is dropped.
+// and posted again. When it is full, or its disk fails or hangs, what is refused is dropped.
 type quarantine struct {
 	path string
 	sync func(*os.File) error // after each batch; nil: nothing is done
 	kept prometheus.Counter   // events
 	log  *zap.Logger
 
+	guard *stall.Guard // a sender must not wait for a disk that hangs
+
 	mu      sync.Mutex // held while writing
 	reports throttle
 }
 
-// maxQuarantine bounds the file, in bytes.
-const maxQuarantine = 64 << 20
+const (
+	maxQuarantine      = 64 << 20 // bytes of the file
+	quarantinePatience = 4 * time.Second
+)
+
+func newQuarantine(cfg *Config, kept prometheus.Counter, log *zap.Logger) *quarantine {
+	return &quarantine{
+		path: cfg.QuarantinePath, sync: cfg.syncer(), kept: kept, log: log, guard: stall.New(quarantinePatience),
+	}
+}
 
 var errQuarantineFull = errors.New("it is full: move it away")
 
@@ -33,7 +45,7 @@ var errQuarantineFull = errors.New("it is full: move it away")
 func (q *quarantine) keep(b *Batch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	err := q.write(b.Lines)
+	err := q.guard.Do(func() error { return q.write(b.Lines) })
 	if err == nil {
 		q.kept.Add(float64(b.Events))
 		return

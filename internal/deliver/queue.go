@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"weir/internal/spool"
@@ -24,7 +25,12 @@ type queue struct {
 	wake     chan struct{} // has a token when next may have a new answer
 	closing  chan struct{} // closed by close
 
-	mu       sync.Mutex
+	// Changed with mu, read without by who must not wait for the disk.
+	bytes  atomic.Int64 // in memory, those of the batch being filled included
+	events atomic.Int64 // likewise
+	copies atomic.Int64 // events of the batches in memory whose records are on disk
+
+	mu       sync.Mutex // also held while a batch is written to the disk
 	live     lane
 	spooled  lane                 // backlog that is on disk too
 	alone    lane                 // backlog that is in memory only
@@ -36,9 +42,6 @@ type queue struct {
 	failing  bool                 // the disk did not take the last one
 	evicted  spool.Seq            // records up to it are on disk no more
 	turn     int                  // of 100, see share
-	bytes    int64                // in memory, those of the batch being filled included
-	events   int                  // likewise
-	copies   int                  // events of the batches in memory whose records are on disk
 	unsaved  int                  // batches that have no record
 	closed   bool
 
@@ -52,6 +55,8 @@ const (
 	patience = 5 * time.Second
 	// liveFor is how old live batches are: with the interval after which they are sealed, they are not late yet.
 	liveFor = 2 * time.Second
+	// stalledWait is how often it is looked whether a disk that hangs answers again.
+	stalledWait = time.Second
 )
 
 func newQueue(cfg *Config, d *disk) *queue {
@@ -81,11 +86,11 @@ func (q *queue) recover() {
 func (q *queue) enter(size int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.events == 0 {
+	if q.events.Load() == 0 {
 		q.presumed = time.Now()
 	}
-	q.bytes += int64(size)
-	q.events++
+	q.bytes.Add(int64(size))
+	q.events.Add(1)
 }
 
 // push lets a batch wait that has just been sealed, on disk if there is one, and in memory as long as there is room.
@@ -114,10 +119,14 @@ func (q *queue) next() (f *flight, wait time.Duration) {
 		q.inFlight[f] = struct{}{}
 		return f, 0
 	}
-	if f := q.tried.front(); f != nil {
-		return nil, time.Until(f.due)
+	wait = math.MaxInt64
+	if q.from < q.to && q.disk.spool.Stalled() {
+		wait = stalledWait
 	}
-	return nil, math.MaxInt64
+	if f := q.tried.front(); f != nil {
+		wait = min(wait, time.Until(f.due))
+	}
+	return nil, wait
 }
 
 // choose divides the sends between live batches and the backlog by share. Every other one of the backlog's is of a batch
@@ -169,9 +178,9 @@ func (q *queue) oldest() *flight {
 	return q.spooled.pop()
 }
 
-// onDisk takes the oldest batch that is on disk only, or nil.
+// onDisk takes the oldest batch that is on disk only, or nil. While the disk hangs, all would fail to be read.
 func (q *queue) onDisk() *flight {
-	for q.from < q.to {
+	for q.from < q.to && !q.disk.spool.Stalled() {
 		seq, ok := q.disk.spool.Next(q.from)
 		if !ok || seq > q.to {
 			q.from, q.to = 0, 0

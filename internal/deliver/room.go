@@ -20,12 +20,12 @@ func (q *queue) makeRoom(size int) (evicted int) {
 
 // spill has batches leave memory that are on disk, what failed first, then the oldest.
 func (q *queue) spill() {
-	for i := 0; q.bytes > q.maxBytes && i < len(q.tried); i++ {
+	for i := 0; q.bytes.Load() > q.maxBytes && i < len(q.tried); i++ {
 		if f := q.tried[i]; f.seq != 0 && f.whole() { // a record does not say how far its batch came
 			q.leaveMemory(f)
 		}
 	}
-	for q.bytes > q.maxBytes && len(q.spooled)+len(q.live) > 0 {
+	for q.bytes.Load() > q.maxBytes && len(q.spooled)+len(q.live) > 0 {
 		f := q.spooled.pop()
 		if f == nil {
 			q.retire(q.live.pop())
@@ -41,16 +41,16 @@ func (q *queue) leaveMemory(f *flight) {
 	if f.Batch == nil {
 		return
 	}
-	q.bytes -= int64(len(f.unsettled))
-	q.events -= f.left
-	q.copies -= f.Events
+	q.bytes.Add(-int64(len(f.unsettled)))
+	q.events.Add(-int64(f.left))
+	q.copies.Add(-int64(f.Events))
 	f.Batch, f.unsettled, f.left = nil, nil, 0
 }
 
 // awaitRoom waits while memory is full and delivery can be trusted: it accepted something within patience, or it was
 // idle until then and has not failed.
 func (q *queue) awaitRoom() {
-	for q.bytes > q.maxBytes && !q.closed {
+	for q.bytes.Load() > q.maxBytes && !q.closed {
 		trusted := q.accepted
 		if q.presumed.After(trusted) {
 			trusted = q.presumed
@@ -72,7 +72,7 @@ func (q *queue) awaitRoom() {
 // evict drops the oldest batches until the bound is kept, or until there are only those on the wire, which may be
 // delivered already.
 func (q *queue) evict() (events int) {
-	for q.bytes > q.maxBytes {
+	for q.bytes.Load() > q.maxBytes {
 		f := q.victim()
 		if f == nil {
 			break

@@ -21,7 +21,7 @@ func (q *queue) save(f *flight) {
 	}
 	f.seq, q.newest = seq, seq
 	q.unsaved--
-	q.copies += f.Events
+	q.copies.Add(int64(f.Events))
 	if q.to == maxSeq {
 		q.to = seq - 1 // what was there before
 	}
@@ -56,7 +56,7 @@ func (q *queue) forget(last spool.Seq, events int) {
 		// Of what has nothing left, all has its fate, or it is yet to be read, in vain.
 		if f.left > 0 && f.seq != 0 && f.seq <= last {
 			events -= f.Events
-			q.copies -= f.Events
+			q.copies.Add(-int64(f.Events))
 			q.unsaved++
 			f.seq = 0
 		}

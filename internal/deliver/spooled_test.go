@@ -195,8 +195,8 @@ func TestEvictedAfterItIsDelivered(t *testing.T) {
 	if err := newSender(d).run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if unsaved, saved := d.queue.remaining(); unsaved || saved || d.queue.copies != 0 {
-		t.Errorf("unsaved %v, saved %v, %d copies remain", unsaved, saved, d.queue.copies)
+	if unsaved, saved := d.queue.remaining(); unsaved || saved || d.queue.copies.Load() != 0 {
+		t.Errorf("unsaved %v, saved %v, %d copies remain", unsaved, saved, d.queue.copies.Load())
 	}
 	if err := d.end(); err != nil {
 		t.Error(err)
@@ -251,8 +251,8 @@ func TestSpooledBooksBalance(t *testing.T) {
 			if slices.Sort(s.got); got.held > 0 || got.events() != added || len(s.got) != got.delivered || len(slices.Compact(s.got)) != got.delivered {
 				t.Errorf("seed %d: %d of %d events delivered, books: %+v", seed, len(s.got), added, got)
 			}
-			if bytes, _ := d.queue.held(); bytes != 0 || d.queue.events != 0 || d.queue.copies != 0 {
-				t.Errorf("seed %d: %d bytes, %d events, %d copies in memory", seed, bytes, d.queue.events, d.queue.copies)
+			if bytes, events, copies := d.queue.bytes.Load(), d.queue.events.Load(), d.queue.copies.Load(); bytes != 0 || events != 0 || copies != 0 {
+				t.Errorf("seed %d: %d bytes, %d events, %d copies in memory", seed, bytes, events, copies)
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net"
 	"os/exec"
 	"strings"
@@ -220,6 +221,35 @@ func TestStopBehindASlowBrain(t *testing.T) {
 		if !strings.Contains(a.stderr.String(), want) {
 			t.Errorf("the log does not say %q", want)
 		}
+	}
+	if n := attached(t, in); n != 0 {
+		t.Errorf("%d programs stay attached", n)
+	}
+}
+
+// TestSecondSignal ends a stop at once, and says what that costs.
+func TestSecondSignal(t *testing.T) {
+	const flows = 1 << 10
+	silence := testbrain.Options{Answer: func(*testbrain.Request) *testbrain.Answer {
+		return &testbrain.Answer{Delay: time.Hour}
+	}}
+	near, far := testnet.NewNamespace(t), testnet.NewNamespace(t)
+	out, in := testnet.Veth(t, testnet.End{Namespace: near, Name: "out"}, testnet.End{Namespace: far, Name: "in"})
+	generator := testnet.NewGenerator(t, out, testnet.Flows{Number: flows})
+	a := start(t, far, "AGENT_INTERFACE=in", "AGENT_INGRESS_HOOK=xdp", "AGENT_ENDPOINT_URL="+brainIn(t, far, silence).URL(),
+		"AGENT_UDP_IDLE_TIMEOUT=0.5", "AGENT_STOP_TIMEOUT=10m")
+	generator.Send(t, flows)
+	testnet.Eventually(t, "all events wait", func() bool { return a.metric(t, "weir_delivery_queue_events") == flows })
+	for _, until := range []string{"delivering what is left", "ended without delivering"} {
+		if err := a.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		testnet.Eventually(t, until, func() bool { return strings.Contains(a.stderr.String(), until) })
+	}
+	a.wait(t, 10*time.Second)
+	if want := fmt.Sprintf(`"events_lost":%d,"events_kept_in_spool":0,"flows_left":0,"flows_pinned":false`, flows); a.exitCode() != 1 ||
+		!strings.Contains(a.stderr.String(), want) {
+		t.Errorf("exit code %d, the log does not say %s", a.exitCode(), want)
 	}
 	if n := attached(t, in); n != 0 {
 		t.Errorf("%d programs stay attached", n)

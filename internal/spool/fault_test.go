@@ -11,11 +11,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap"
 
 	"weir/internal/spool"
+	"weir/internal/stall"
 	"weir/internal/testdisk"
 )
 
@@ -53,7 +55,11 @@ func (c diskFailure) run(t *testing.T) {
 		}
 	}
 	add("before")
-	disk.Fail(c.err, c.ops...)
+	if errors.Is(c.err, stall.ErrStalled) {
+		disk.Hang(c.ops...)
+	} else {
+		disk.Fail(c.err, c.ops...)
+	}
 	add("meanwhile")
 	if failed != c.fails {
 		t.Errorf("%d records failed, want %d", failed, c.fails)
@@ -64,20 +70,21 @@ func (c diskFailure) run(t *testing.T) {
 		break
 	}
 	disk.Heal()
+	synctest.Wait() // for what is done late
 	failed = 0
 	add("after")
 	if failed != 0 {
 		t.Errorf("%d records failed on a disk that works", failed)
 	}
 	restarted := open(t, spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Sync: c.policy, Log: zap.NewNop()}, disk.AfterKill())
-	compare(t, restarted, want, 1) // the acknowledgement may be lost
+	compare(t, restarted, want, 2) // the acknowledgement may be lost, and a record be there that was written late
 	compare(t, s, want, 0)
 	if n := disk.OpenFiles(); n != 0 {
 		t.Errorf("%d files stay open", n)
 	}
 }
 
-// TestF13DiskFails lets the disk fail in every way between two records. What fails is said to fail, everything that did
+// TestF13DiskFails lets the disk fail or hang in every way between two records. What fails is said to fail, everything that did
 // not is there afterwards and after a restart, and the disk is used again as soon as it works.
 func TestF13DiskFails(t *testing.T) {
 	for _, c := range []diskFailure{
@@ -95,8 +102,13 @@ func TestF13DiskFails(t *testing.T) {
 		{"fsync, of no importance", syscall.EIO, []testdisk.Op{testdisk.Sync, testdisk.SyncDir}, spool.Never, 8000, 0},
 		{"cursor", syscall.EIO, []testdisk.Op{testdisk.Rename}, spool.Never, 8000, 0},
 		{"unlink", syscall.EIO, []testdisk.Op{testdisk.Remove}, spool.Never, 8000, 0},
+		{"write hangs", stall.ErrStalled, []testdisk.Op{testdisk.Write}, spool.Never, 100, 10},
+		{"write hangs at a new segment", stall.ErrStalled, []testdisk.Op{testdisk.Write}, spool.Never, 8000, 10},
+		{"new segment hangs", stall.ErrStalled, []testdisk.Op{testdisk.Create}, spool.Never, 8000, 10},
+		{"fsync hangs", stall.ErrStalled, []testdisk.Op{testdisk.Sync}, spool.Always, 100, 10},
+		{"fsync of the directory hangs", stall.ErrStalled, []testdisk.Op{testdisk.SyncDir}, spool.Always, 8000, 10},
 	} {
-		t.Run(c.name, c.run)
+		t.Run(c.name, func(t *testing.T) { synctest.Test(t, c.run) })
 	}
 }
 

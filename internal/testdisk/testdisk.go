@@ -254,12 +254,15 @@ type file struct {
 
 // use calls do with the file locked, unless it is closed or op fails.
 func (f *file) use(op Op, do func(c *content)) error {
-	f.disk.await(op)
 	f.disk.mu.Lock()
-	defer f.disk.mu.Unlock()
-	if f.closed {
+	closed := f.closed
+	f.disk.mu.Unlock()
+	if closed {
 		return &fs.PathError{Op: "use", Path: f.name, Err: os.ErrClosed}
 	}
+	f.disk.await(op) // that the file is closed meanwhile does not end it
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
 	if err := f.disk.fault(f.name, op); err != nil {
 		return &fs.PathError{Op: "use", Path: f.name, Err: err}
 	}
