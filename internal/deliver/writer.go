@@ -7,15 +7,16 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"syscall"
 )
 
-// writerSink writes batches as they are, one JSON object a line, to standard output or to the end of a file. The file
-// is opened once: rotate it by copying and truncating.
+// writerSink writes batches as they are, one JSON object a line, to standard output or to the end of a file. When the
+// file was moved away or removed, the next batch begins a new one.
 type writerSink struct {
-	path string               // of the file; empty for standard output
-	sync func(*os.File) error // before a batch of the file is accepted; nil: nothing is done
-	file *os.File             // nil for standard output
+	path string                  // of the file; empty for standard output
+	sync func(*os.File) error    // before a batch of the file is accepted; nil: nothing is done
+	file atomic.Pointer[os.File] // nil for standard output; only write changes it, but may do so beside close
 	w    io.Writer
 	torn []byte // the line that the last write broke off in, as far as it came
 }
@@ -29,17 +30,40 @@ func (s *writerSink) open() error {
 	if err != nil {
 		return fmt.Errorf("write to AGENT_ENDPOINT_URL: %w", err)
 	}
-	s.file, s.w = file, file
+	s.file.Store(file)
+	s.w = file
 	return nil
+}
+
+// follow opens the file anew if its path leads to another one. The line that broke off in the old one is written whole to
+// the new one.
+func (s *writerSink) follow() error {
+	old := s.file.Load()
+	if old == nil {
+		return nil
+	}
+	writing, err := old.Stat()
+	if err != nil {
+		return err
+	}
+	if there, err := os.Stat(s.path); err == nil && os.SameFile(writing, there) {
+		return nil
+	}
+	if err := s.open(); err != nil {
+		return err
+	}
+	s.torn = nil
+	return old.Close()
 }
 
 func (s *writerSink) single() bool { return false }
 
 func (s *writerSink) close() error {
-	if s.file == nil {
+	file := s.file.Load()
+	if file == nil {
 		return nil
 	}
-	return s.file.Close()
+	return file.Close()
 }
 
 // send writes in a goroutine of its own, because a pipe whose reader is stuck blocks a write for ever, and the agent
@@ -58,6 +82,9 @@ func (s *writerSink) send(ctx context.Context, b *Batch) error {
 // write goes on within the line that was broken off, if lines begin with it. They do not if its event was given up
 // meanwhile.
 func (s *writerSink) write(lines []byte) error {
+	if err := s.follow(); err != nil {
+		return judgeWrite(err)
+	}
 	rest, same := bytes.CutPrefix(lines, s.torn)
 	if !same {
 		if _, err := s.w.Write([]byte{'\n'}); err != nil {
@@ -67,7 +94,7 @@ func (s *writerSink) write(lines []byte) error {
 	}
 	n, err := s.w.Write(rest)
 	if err == nil && s.sync != nil {
-		if err = s.sync(s.file); err != nil { // all of it may be missing, and is written once more
+		if err = s.sync(s.file.Load()); err != nil { // all of it may be missing, and is written once more
 			n, s.torn = 0, nil
 		}
 	}

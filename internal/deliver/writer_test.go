@@ -42,6 +42,98 @@ func TestFileIsAppendedTo(t *testing.T) {
 	}
 }
 
+// Whichever way a file is rotated, every event is in the old one or in the new one.
+func TestFileIsRotated(t *testing.T) {
+	rotate := map[string]func(path string) error{
+		"moved":   func(path string) error { return os.Rename(path, path+".1") },
+		"removed": os.Remove,
+		"replaced": func(path string) error {
+			return errors.Join(os.Rename(path, path+".1"), os.WriteFile(path, nil, 0o640))
+		},
+		"copied and truncated": func(path string) error { return os.Truncate(path, 0) },
+	}
+	for name, rotate := range rotate {
+		t.Run(name, func(t *testing.T) {
+			cfg := testConfig()
+			cfg.Path = filepath.Join(t.TempDir(), "events")
+			d, _ := newTest(t, cfg)
+			r := run(d)
+			addEvents(d, 0, 10)
+			eventually(t, "the first batch", func() bool { return readBooks(d).delivered == 10 })
+			if err := rotate(cfg.Path); err != nil {
+				t.Fatal(err)
+			}
+			addEvents(d, 10, 30)
+			d.Close()
+			r.wait(t)
+			wantLines(t, cfg.Path, 10, 30)
+			if _, err := os.Stat(cfg.Path + ".1"); err == nil {
+				wantLines(t, cfg.Path+".1", 0, 10)
+			}
+			wantBooks(t, d, books{delivered: 30, batchDelivered: 3})
+		})
+	}
+}
+
+func wantLines(t *testing.T, path string, from, to int) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := readLines(content); err != nil || !slices.Equal(got, sequence(from, to)) {
+		t.Errorf("%s holds %v (%v), want %d to %d", filepath.Base(path), got, err, from, to-1)
+	}
+}
+
+// While a new file cannot be made, events wait, and nothing is written to one that is gone.
+func TestFileThatCannotBeOpenedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "dir")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		cfg := testConfig()
+		cfg.Path = filepath.Join(dir, "events")
+		d, _ := newTest(t, cfg)
+		r := run(d)
+		if err := os.Rename(dir, dir+".old"); err != nil {
+			t.Fatal(err)
+		}
+		addEvents(d, 0, 10)
+		time.Sleep(time.Minute)
+		if ok, reason := d.Status(); ok || !strings.Contains(reason, "no such file") {
+			t.Errorf("Status: %v, %s", ok, reason)
+		}
+		if err := os.Rename(dir+".old", dir); err != nil {
+			t.Fatal(err)
+		}
+		d.Close()
+		r.wait(t)
+		wantLines(t, cfg.Path, 0, 10)
+	})
+}
+
+// A line that broke off in the file that was moved away is whole in the new one.
+func TestTornLineIsWholeInTheNextFile(t *testing.T) {
+	s := &writerSink{path: filepath.Join(t.TempDir(), "events")}
+	if err := s.open(); err != nil {
+		t.Fatal(err)
+	}
+	b := testBatch(2)
+	s.torn = b.Lines[:10]
+	if err := os.Remove(s.path); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.write(b.Lines); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+	wantLines(t, s.path, 0, 2)
+}
+
 func TestFileThatCannotBeOpened(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "fifo") // nobody reads it
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
