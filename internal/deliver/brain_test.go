@@ -13,11 +13,13 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 // brain is a strict server of events.
 type brain struct {
 	*httptest.Server
+	network *network                                                             // in memory; nil: the system's
 	singles bool                                                                 // refuses arrays
 	answer  func(w http.ResponseWriter, r *http.Request, number int) (done bool) // may answer a request before its body is judged
 
@@ -35,7 +37,25 @@ type request struct {
 
 func newBrain(t *testing.T) *brain {
 	b := new(brain)
-	b.Server = httptest.NewUnstartedServer(b)
+	b.start(t, httptest.NewUnstartedServer(b))
+	return b
+}
+
+// newMemoryBrain is newBrain within synctest. For tests that count connections: net/http gives one up that it cannot use
+// again within 50 ms, which on a busy machine are soon over.
+func newMemoryBrain(t *testing.T) *brain {
+	b := &brain{network: new(network)}
+	server := httptest.NewUnstartedServer(b)
+	err := server.Listener.Close()
+	if server.Listener, err = b.network.listen("", ""); err != nil {
+		t.Fatal(err)
+	}
+	b.start(t, server)
+	return b
+}
+
+func (b *brain) start(t *testing.T, server *httptest.Server) {
+	b.Server = server
 	b.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
 			b.mu.Lock()
@@ -50,7 +70,6 @@ func newBrain(t *testing.T) *brain {
 			t.Errorf("the Brain met %d problems, first: %v", len(b.problems), b.problems[0])
 		}
 	})
-	return b
 }
 
 func (b *brain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -141,12 +160,15 @@ func toBrain(b *brain) Config {
 }
 
 // deliverAll delivers events numbered from 0 and returns when all is settled.
-func deliverAll(t *testing.T, cfg Config, events int) *Deliverer {
+func (b *brain) deliverAll(t *testing.T, cfg Config, events int) (*Deliverer, *observer.ObservedLogs) {
 	t.Helper()
-	d, _ := newTest(t, cfg)
+	d, logs := newTest(t, cfg)
+	if b.network != nil {
+		d.sink.(*httpSink).dial = b.network.dial
+	}
 	r := run(d)
 	addEvents(d, 0, events)
 	d.Close()
 	r.wait(t)
-	return d
+	return d, logs
 }

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -34,32 +35,36 @@ func TestFormatsAndCompressions(t *testing.T) {
 	for _, test := range formats {
 		for _, compression := range []Compression{CompressionNone, CompressionGzip, CompressionZstd} {
 			t.Run(fmt.Sprintf("%s, %s", test.format, compression), func(t *testing.T) {
-				b := newBrain(t)
-				cfg := toBrain(b)
-				cfg.Format, cfg.Compression = test.format, compression
-				d := deliverAll(t, cfg, 25)
-				if !slices.Equal(b.got, sequence(0, 25)) {
-					t.Errorf("the Brain got %v", b.got)
-				}
-				wantBooks(t, d, books{delivered: 25, batchDelivered: 3})
-				keys := make(map[string]bool)
-				for _, r := range b.requests {
-					keys[r.key] = true
-					if r.contentType != test.contentType {
-						t.Errorf("Content-Type %q, want %q", r.contentType, test.contentType)
-					}
-					if len(r.key) < 10 || r.key[0] != '"' || r.key[len(r.key)-1] != '"' {
-						t.Errorf("Idempotency-Key %s is not a quoted string", r.key)
-					}
-				}
-				if len(b.requests) != test.requests || len(keys) != test.requests {
-					t.Errorf("%d requests with %d keys, want %d", len(b.requests), len(keys), test.requests)
-				}
-				if b.dialled != 1 {
-					t.Errorf("%d connections, want 1", b.dialled)
-				}
+				synctest.Test(t, func(t *testing.T) { testFormat(t, test.format, compression, test.contentType, test.requests) })
 			})
 		}
+	}
+}
+
+func testFormat(t *testing.T, format Format, compression Compression, contentType string, requests int) {
+	b := newMemoryBrain(t)
+	cfg := toBrain(b)
+	cfg.Format, cfg.Compression = format, compression
+	d, _ := b.deliverAll(t, cfg, 25)
+	if !slices.Equal(b.got, sequence(0, 25)) {
+		t.Errorf("the Brain got %v", b.got)
+	}
+	wantBooks(t, d, books{delivered: 25, batchDelivered: 3})
+	keys := make(map[string]bool)
+	for _, r := range b.requests {
+		keys[r.key] = true
+		if r.contentType != contentType {
+			t.Errorf("Content-Type %q, want %q", r.contentType, contentType)
+		}
+		if len(r.key) < 10 || r.key[0] != '"' || r.key[len(r.key)-1] != '"' {
+			t.Errorf("Idempotency-Key %s is not a quoted string", r.key)
+		}
+	}
+	if len(b.requests) != requests || len(keys) != requests {
+		t.Errorf("%d requests with %d keys, want %d", len(b.requests), len(keys), requests)
+	}
+	if b.dialled != 1 {
+		t.Errorf("%d connections, want 1", b.dialled)
 	}
 }
 
@@ -73,15 +78,7 @@ func TestAuto(t *testing.T) {
 			return true
 		}
 	}
-	tests := []struct {
-		name     string
-		singles  bool
-		size     int
-		answer   func(http.ResponseWriter, *http.Request, int) bool
-		requests int
-		switched bool
-		want     books
-	}{
+	tests := []autoTest{
 		{"takes arrays", false, 10, nil, 2, false, books{delivered: 20, batchDelivered: 2}},
 		{"refuses arrays", true, 10, nil, 21, true, books{delivered: 20, batchDelivered: 2}},
 		{
@@ -100,27 +97,36 @@ func TestAuto(t *testing.T) {
 		{"batches of one", true, 1, nil, 20, false, books{delivered: 20, batchDelivered: 20}},
 	}
 	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			b := newBrain(t)
-			b.singles, b.answer = test.singles, test.answer
-			cfg := toBrain(b)
-			cfg.BatchSize = test.size
-			d, logs := newTest(t, cfg)
-			r := run(d)
-			addEvents(d, 0, 20)
-			d.Close()
-			r.wait(t)
-			wantBooks(t, d, test.want)
-			if len(b.requests) != test.requests {
-				t.Errorf("%d requests, want %d", len(b.requests), test.requests)
-			}
-			if n := logs.FilterMessageSnippet("does not take arrays").Len(); (n == 1) != test.switched || n > 1 {
-				t.Errorf("the switch was logged %d times, switched is %v", n, test.switched)
-			}
-			if b.dialled != 1 {
-				t.Errorf("%d connections, want 1", b.dialled)
-			}
-		})
+		t.Run(test.name, func(t *testing.T) { synctest.Test(t, test.run) })
+	}
+}
+
+// autoTest is a Brain that takes arrays or not, and what becomes of 20 events in batches of size.
+type autoTest struct {
+	name     string
+	singles  bool
+	size     int
+	answer   func(http.ResponseWriter, *http.Request, int) bool
+	requests int
+	switched bool
+	want     books
+}
+
+func (test autoTest) run(t *testing.T) {
+	b := newMemoryBrain(t)
+	b.singles, b.answer = test.singles, test.answer
+	cfg := toBrain(b)
+	cfg.BatchSize = test.size
+	d, logs := b.deliverAll(t, cfg, 20)
+	wantBooks(t, d, test.want)
+	if len(b.requests) != test.requests {
+		t.Errorf("%d requests, want %d", len(b.requests), test.requests)
+	}
+	if n := logs.FilterMessageSnippet("does not take arrays").Len(); (n == 1) != test.switched || n > 1 {
+		t.Errorf("the switch was logged %d times, switched is %v", n, test.switched)
+	}
+	if b.dialled != 1 {
+		t.Errorf("%d connections, want 1", b.dialled)
 	}
 }
 
@@ -155,7 +161,7 @@ func TestStatuses(t *testing.T) {
 		}
 		cfg := toBrain(b)
 		cfg.Format = FormatArray
-		d := deliverAll(t, cfg, 10)
+		d, _ := b.deliverAll(t, cfg, 10)
 		if got := readBooks(d); got != want {
 			t.Errorf("status %d:\n got %+v\nwant %+v", status, got, want)
 		}
@@ -187,7 +193,7 @@ func TestLostAnswer(t *testing.T) {
 		_ = conn.Close()
 		return true
 	}
-	d := deliverAll(t, toBrain(b), 10)
+	d, _ := b.deliverAll(t, toBrain(b), 10)
 	got := readBooks(d)
 	if got.delivered != 10 || got.retryConnection == 0 {
 		t.Errorf("books: %+v", got)
@@ -209,7 +215,7 @@ func TestSilentBrainTimesOut(t *testing.T) {
 	}
 	cfg := toBrain(b)
 	cfg.RequestTimeout = 50 * time.Millisecond
-	d := deliverAll(t, cfg, 10)
+	d, _ := b.deliverAll(t, cfg, 10)
 	if got := readBooks(d); got.delivered != 10 || got.retryTimeout == 0 || got.retryConnection != 0 {
 		t.Errorf("books: %+v", got)
 	}
@@ -257,16 +263,18 @@ func TestAnswerBodies(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			b := newBrain(t)
-			b.answer = func(w http.ResponseWriter, r *http.Request, _ int) bool {
-				test.write(w, r)
-				return true
-			}
-			d := deliverAll(t, toBrain(b), 20)
-			wantBooks(t, d, books{delivered: 20, batchDelivered: 2})
-			if reused := b.dialled == 1; reused != test.reuse {
-				t.Errorf("%d connections for 2 requests", b.dialled)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				b := newMemoryBrain(t)
+				b.answer = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+					test.write(w, r)
+					return true
+				}
+				d, _ := b.deliverAll(t, toBrain(b), 20)
+				wantBooks(t, d, books{delivered: 20, batchDelivered: 2})
+				if reused := b.dialled == 1; reused != test.reuse {
+					t.Errorf("%d connections for 2 requests", b.dialled)
+				}
+			})
 		})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 )
 
 func TestRedirected(t *testing.T) {
@@ -51,32 +52,36 @@ func TestRedirected(t *testing.T) {
 // A redirect within the host repeats the request with its key, body and credentials, as often as is allowed.
 func TestRedirectsAreFollowed(t *testing.T) {
 	for _, hops := range []int{1, maxRedirects, maxRedirects + 1} {
-		b := newBrain(t)
-		var authorization []string
-		b.answer = func(w http.ResponseWriter, r *http.Request, number int) bool {
-			authorization = append(authorization, r.Header.Get("Authorization"))
-			if number > hops {
-				return false
-			}
-			w.Header().Set("Location", "/"+strconv.Itoa(number))
-			w.WriteHeader(http.StatusPermanentRedirect)
-			return true
+		synctest.Test(t, func(t *testing.T) { testHops(t, hops) })
+	}
+}
+
+func testHops(t *testing.T, hops int) {
+	b := newMemoryBrain(t)
+	var authorization []string
+	b.answer = func(w http.ResponseWriter, r *http.Request, number int) bool {
+		authorization = append(authorization, r.Header.Get("Authorization"))
+		if number > hops {
+			return false
 		}
-		cfg := toBrain(b)
-		cfg.URL.User = url.UserPassword("me", "hunter2")
-		d := deliverAll(t, cfg, 10)
-		want := books{delivered: 10, batchDelivered: 1}
-		if hops > maxRedirects {
-			want.retryRedirect = 1 // from the beginning
-		}
-		wantBooks(t, d, want)
-		if n := hops + 1; len(b.requests) != n || b.dialled != 1 {
-			t.Errorf("%d redirects: %d requests on %d connections, want %d on 1", hops, len(b.requests), b.dialled, n)
-		}
-		for i, r := range b.requests {
-			if r.key != b.requests[0].key || string(r.body) != string(b.requests[0].body) || authorization[i] != authorization[0] || authorization[i] == "" {
-				t.Errorf("%d redirects: request %d differs", hops, i)
-			}
+		w.Header().Set("Location", "/"+strconv.Itoa(number))
+		w.WriteHeader(http.StatusPermanentRedirect)
+		return true
+	}
+	cfg := toBrain(b)
+	cfg.URL.User = url.UserPassword("me", "hunter2")
+	d, _ := b.deliverAll(t, cfg, 10)
+	want := books{delivered: 10, batchDelivered: 1}
+	if hops > maxRedirects {
+		want.retryRedirect = 1 // from the beginning
+	}
+	wantBooks(t, d, want)
+	if n := hops + 1; len(b.requests) != n || b.dialled != 1 {
+		t.Errorf("%d redirects: %d requests on %d connections, want %d on 1", hops, len(b.requests), b.dialled, n)
+	}
+	for i, r := range b.requests {
+		if r.key != b.requests[0].key || string(r.body) != string(b.requests[0].body) || authorization[i] != authorization[0] || authorization[i] == "" {
+			t.Errorf("%d redirects: request %d differs", hops, i)
 		}
 	}
 }

@@ -43,6 +43,7 @@ func newRig(t *testing.T, flows testnet.Flows, settings ...string) *rig {
 	r.brain = brainIn(t, far, testbrain.Options{OnEvent: r.tally.add})
 	r.agent = start(t, far, append([]string{
 		"AGENT_INTERFACE=in", "AGENT_ENDPOINT_URL=" + r.brain.URL(), "AGENT_SEND_INTERVAL=0.5",
+		"AGENT_STOP_TIMEOUT=10m", // all is to be delivered, however busy the machine
 	}, settings...)...)
 	return r
 }
@@ -116,7 +117,8 @@ func TestXDPExact(t *testing.T) {
 // TestTCExact: the same through tc, and what is in the map when weir is told to stop is delivered before it ends.
 func TestTCExact(t *testing.T) {
 	const flows, packets = 1 << 16, 1_000_000
-	r := newRig(t, testnet.Flows{Number: flows, Payload: 18}, "AGENT_INGRESS_HOOK=tc", "AGENT_COMPRESSION=gzip")
+	r := newRig(t, testnet.Flows{Number: flows, Payload: 18}, "AGENT_INGRESS_HOOK=tc", "AGENT_COMPRESSION=gzip",
+		"AGENT_UDP_IDLE_TIMEOUT=1h", "AGENT_ACTIVE_TIMEOUT=1h") // what ends them is the stop
 	r.generator.Send(t, packets)
 	testnet.Eventually(t, "the network stack has taken all packets", func() bool {
 		return r.agent.metric(t, `weir_seen_packets_total{hook="tc_ingress"}`) >= packets
@@ -138,7 +140,7 @@ func TestTCExact(t *testing.T) {
 func TestStopWithAFullMap(t *testing.T) {
 	const flows = 1 << 16
 	r := newRig(t, testnet.Flows{Number: flows}, "AGENT_QUEUE_MAX_BYTES=1MiB", "AGENT_INGRESS_HOOK=xdp",
-		"AGENT_STOP_TIMEOUT=30s")
+		"AGENT_UDP_IDLE_TIMEOUT=1h", "AGENT_ACTIVE_TIMEOUT=1h")
 	r.generator.Send(t, flows)
 	r.agent.terminate(t)
 	r.checkFlows(t, flows, "shutdown")
