@@ -116,7 +116,7 @@ func TestXDPExact(t *testing.T) {
 
 // TestTCExact: the same through tc, and what is in the map when weir is told to stop is delivered before it ends.
 func TestTCExact(t *testing.T) {
-	const flows, packets = 1 << 16, 1_000_000
+	const flows, packets = 1 << 14, 1_000_000
 	r := newRig(t, testnet.Flows{Number: flows, Payload: 18}, "AGENT_INGRESS_HOOK=tc", "AGENT_COMPRESSION=gzip",
 		"AGENT_UDP_IDLE_TIMEOUT=1h", "AGENT_ACTIVE_TIMEOUT=1h") // what ends them is the stop
 	r.generator.Send(t, packets)
@@ -138,7 +138,7 @@ func TestTCExact(t *testing.T) {
 
 // TestStopWithAFullMap delivers many times more than the queue holds, at the Brain's pace, before weir ends.
 func TestStopWithAFullMap(t *testing.T) {
-	const flows = 1 << 16
+	const flows = 1 << 14
 	r := newRig(t, testnet.Flows{Number: flows}, "AGENT_QUEUE_MAX_BYTES=1MiB", "AGENT_INGRESS_HOOK=xdp",
 		"AGENT_UDP_IDLE_TIMEOUT=1h", "AGENT_ACTIVE_TIMEOUT=1h")
 	r.generator.Send(t, flows)
