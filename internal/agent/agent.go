@@ -44,7 +44,7 @@ type Agent struct {
 	build    Build
 	stdout   io.Writer
 	log      *zap.Logger
-	pinned   bool // programs and maps stay when the process ends
+	pinned   bool        // programs and maps stay when the process ends
 	working  atomic.Bool // the start has come through
 	stopping atomic.Bool
 	sealed   *sealed

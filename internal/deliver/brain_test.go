@@ -3,6 +3,7 @@ package deliver
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -46,10 +47,11 @@ func newBrain(t *testing.T) *brain {
 func newMemoryBrain(t *testing.T) *brain {
 	b := &brain{network: new(network)}
 	server := httptest.NewUnstartedServer(b)
-	err := server.Listener.Close()
-	if server.Listener, err = b.network.listen("", ""); err != nil {
+	listener, err := b.network.listen("", "")
+	if err = errors.Join(err, server.Listener.Close()); err != nil {
 		t.Fatal(err)
 	}
+	server.Listener = listener
 	b.start(t, server)
 	return b
 }
