@@ -49,6 +49,7 @@ var messageNames = []string{
 const (
 	dhcpPad         = 0
 	dhcpRequestedIP = 50
+	dhcpOverload    = 52
 	dhcpMessageType = 53
 	dhcpRequestList = 55
 	dhcpMaxSize     = 57
@@ -58,27 +59,54 @@ const (
 
 // JA4D returns the fingerprint of a DHCPv4 message (RFC 2131), which is the payload of a datagram.
 func JA4D(message []byte) fingerprint.Fingerprint {
-	const header, cookie = 236, "\x63\x82\x53\x63"
+	const name, file, header, cookie = 44, 108, 236, "\x63\x82\x53\x63"
 	if len(message) < header+len(cookie) || string(message[header:][:len(cookie)]) != cookie {
 		return fingerprint.Fingerprint{}
 	}
 	d := dhcp{kind: messageName(messageNames, 0)}
-	for rest := message[header+len(cookie):]; len(rest) > 0 && rest[0] != dhcpEnd; {
+	if !d.options4(message[header+len(cookie):], message[name:file], message[file:header]) {
+		return fingerprint.Fingerprint{}
+	}
+	return d.fingerprint("ja4d")
+}
+
+// options4 reads options as far as their end. The option that says so puts more of them into fields that are not needed for a
+// server's name or a file's (RFC 2132, section 9.3): they count in its place.
+func (d *dhcp) options4(rest []byte, fields ...[]byte) bool {
+	for len(rest) > 0 && rest[0] != dhcpEnd {
 		if rest[0] == dhcpPad {
 			rest = rest[1:]
 			continue
 		}
 		if len(rest) < 2 || int(rest[1]) > len(rest)-2 {
-			return fingerprint.Fingerprint{}
+			return false
 		}
-		d.option(rest[0], rest[2:][:rest[1]])
-		rest = rest[2+int(rest[1]):]
+		code, value := rest[0], rest[2:][:rest[1]]
+		rest = rest[2+len(value):]
+		d.option4(code, value)
+		if code == dhcpOverload && len(value) == 1 {
+			if !d.overloaded(value[0], fields) {
+				return false
+			}
+			fields = nil
+		}
 	}
-	return d.fingerprint("ja4d")
+	return true
 }
 
-// option keeps what an option of DHCPv4 says.
-func (d *dhcp) option(code uint8, value []byte) {
+// overloaded reads the options in a server's name and a file's, of which the first two bits say that they hold some.
+func (d *dhcp) overloaded(which byte, fields [][]byte) bool {
+	const inFile, inName = 1, 2
+	for i, bit := range []byte{inName, inFile} {
+		if i < len(fields) && which&bit != 0 && !d.options4(fields[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// option4 keeps what an option of DHCPv4 says.
+func (d *dhcp) option4(code uint8, value []byte) {
 	switch code {
 	case dhcpMessageType:
 		if len(value) == 1 {
@@ -111,7 +139,7 @@ var messageNames6 = []string{
 	"pores", "urqst", "ureqa", "udone", "conne", "connr", "dconn", "state", "conta", "arinf", "arrep",
 }
 
-// The options of DHCPv6 that the method looks into (RFC 8415, RFC 4704), and the messages that carry another.
+// The options of DHCPv6 that the method looks into (RFC 8415; RFC 4704; RFC 5007; RFC 7598), and its messages.
 const (
 	dhcp6ClientID      = 1
 	dhcp6IANonTemp     = 3
@@ -122,7 +150,18 @@ const (
 	dhcp6IAPrefixes    = 25
 	dhcp6Prefix        = 26
 	dhcp6FQDN          = 39
+	dhcp6LeaseQuery    = 44
+	dhcp6ClientData    = 45
+	dhcp6MapE          = 94
+	dhcp6MapT          = 95
+	dhcp6Lightweight   = 96
 
+	dhcp6Solicit      = 1
+	dhcp6Advertise    = 2
+	dhcp6Request      = 3
+	dhcp6Renew        = 5
+	dhcp6Rebind       = 6
+	dhcp6Reply        = 7
 	dhcp6RelayForward = 12
 	dhcp6RelayReply   = 13
 )
@@ -130,11 +169,12 @@ const (
 // dhcp6Fixed are the bytes that come before the options within an option.
 var dhcp6Fixed = map[uint16]int{
 	dhcp6IANonTemp: 12, dhcp6IATemp: 4, dhcp6Address: 24, dhcp6IAPrefixes: 12, dhcp6Prefix: 25,
+	dhcp6LeaseQuery: 17, dhcp6ClientData: 0, dhcp6MapE: 0, dhcp6MapT: 0, dhcp6Lightweight: 0,
 }
 
 // dhcp6Depth is how deep options may lie in each other: a message behind as many relays as there may be (RFC 8415, section
-// 7.6), and an address within an association within it.
-const dhcp6Depth = 8 + 3
+// 7.6), and an address within an association within it, of a client that it tells of.
+const dhcp6Depth = 8 + 4
 
 // JA4D6 returns the fingerprint of a DHCPv6 message (RFC 8415), which is the payload of a datagram. Options within options
 // count as they come.
@@ -152,17 +192,18 @@ func (d *dhcp) message6(message []byte, depth int) bool {
 	if len(message) > 0 && (message[0] == dhcp6RelayForward || message[0] == dhcp6RelayReply) {
 		header = 34 // type, hops and two addresses
 	}
-	return len(message) >= header && d.options6(message[header:], depth)
+	return len(message) >= header && d.options6(message[header:], message[0], depth)
 }
 
-func (d *dhcp) options6(rest []byte, depth int) bool {
+// options6 reads the options of a message of some kind.
+func (d *dhcp) options6(rest []byte, kind uint8, depth int) bool {
 	const header = 4
 	for len(rest) > 0 {
 		if depth == 0 || len(rest) < header {
 			return false
 		}
 		code, length := binary.BigEndian.Uint16(rest), int(binary.BigEndian.Uint16(rest[2:]))
-		if rest = rest[header:]; length > len(rest) || !d.option6(code, rest[:length], depth) {
+		if rest = rest[header:]; length > len(rest) || !d.option6(code, rest[:length], kind, depth) {
 			return false
 		}
 		rest = rest[length:]
@@ -171,7 +212,7 @@ func (d *dhcp) options6(rest []byte, depth int) bool {
 }
 
 // option6 keeps what an option of DHCPv6 says, and reads the options within it.
-func (d *dhcp) option6(code uint16, value []byte, depth int) bool {
+func (d *dhcp) option6(code uint16, value []byte, kind uint8, depth int) bool {
 	d.options = appendNumber(d.options, uint64(code))
 	switch code {
 	case dhcp6ClientID:
@@ -180,7 +221,7 @@ func (d *dhcp) option6(code uint16, value []byte, depth int) bool {
 		}
 	case dhcp6FQDN:
 		const flags = 1
-		d.named = d.named || len(value) > flags
+		d.named = d.named || mayName(kind) && len(value) > flags && isDomain(value[flags:])
 	case dhcp6OptionRequest:
 		for requested := range slices.Chunk(value[:len(value)&^1], 2) {
 			d.requested = appendNumber(d.requested, uint64(binary.BigEndian.Uint16(requested)))
@@ -190,5 +231,33 @@ func (d *dhcp) option6(code uint16, value []byte, depth int) bool {
 	}
 	d.requests = d.requests || code == dhcp6IATemp
 	fixed, nests := dhcp6Fixed[code]
-	return !nests || len(value) >= fixed && d.options6(value[fixed:], depth-1)
+	return !nests || len(value) >= fixed && d.options6(value[fixed:], kind, depth-1)
+}
+
+// mayName says whether messages of a kind may hold the client's name: what asks for addresses, and the answers (RFC 4704, sections 5
+// and 6).
+// In others it is passed over.
+func mayName(kind uint8) bool {
+	switch kind {
+	case dhcp6Solicit, dhcp6Advertise, dhcp6Request, dhcp6Renew, dhcp6Rebind, dhcp6Reply:
+		return true
+	}
+	return false
+}
+
+// isDomain says whether labels (RFC 1035, section 3.1) are the beginning of a domain name, or a name below the root of more than
+// one. Windows sends its host name as it is, which is neither.
+func isDomain(name []byte) bool {
+	labels := 0
+	for ; len(name) > 0; labels++ {
+		length := int(name[0])
+		if length == 0 {
+			return labels > 1
+		}
+		if length >= len(name) {
+			return false
+		}
+		name = name[1+length:]
+	}
+	return labels > 0
 }

@@ -13,6 +13,14 @@ func message4(options ...string) []byte {
 	return []byte("\x01\x01\x06\x00" + strings.Repeat("\x00", 232) + "\x63\x82\x53\x63" + strings.Join(options, ""))
 }
 
+// overload is a message of options in the fields for the name of a server and of a file too.
+func overload(which byte, name, file string) []byte {
+	message := message4("\x35\x01\x01", "\x34\x01", string(which), "\x0c\x01a", "\xff")
+	copy(message[44:], name)
+	copy(message[108:], file)
+	return message
+}
+
 func TestJA4D(t *testing.T) {
 	const (
 		discover = "\x35\x01\x01"
@@ -46,6 +54,11 @@ func TestJA4D(t *testing.T) {
 		"cut short":            {message4(discover, "\x0c\x02a"), ""},
 		"cut in a header":      {message4(discover, "\x0c"), ""},
 		"BOOTP":                {message4()[:236], ""},
+		"options in the name":  {overload(2, "\x0f\x01x\xff", ""), "disco0000nn_52-15-12_00"},
+		"in the file":          {overload(1, "\x0f\x01x\xff", "\x11\x01y\xff"), "disco0000nn_52-17-12_00"},
+		"in both":              {overload(3, "\x0f\x01x\xff", "\x34\x01\x03\x11\x01y"), "disco0000nn_52-15-52-17-12_00"},
+		"in a file twice":      {message4("\x34\x01\x01", "\x34\x01\x01", "\xff"), "00000" + "0000nn_52-52_00"},
+		"cut in the name":      {overload(2, "\x0f\x40x", ""), ""},
 		"another cookie":       {append(message4()[:236], "\x00\x00\x00\x00\xff"...), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -91,13 +104,22 @@ func TestJA4D6(t *testing.T) {
 		"for a while":            {message6(1, option6(4, zeros(4))), "solct0000in_4_00"},
 		"domain name":            {message6(1, option6(39, "\x00\x04host")), "solct0000nd_39_00"},
 		"no domain name in it":   {message6(1, option6(39, "\x00")), "solct0000nn_39_00"},
+		"a whole domain name":    {message6(1, option6(39, "\x00\x04host\x07example\x00")), "solct0000nd_39_00"},
+		"a top-level domain":     {message6(1, option6(39, "\x00\x04host\x00")), "solct0000nn_39_00"},
+		"where no name belongs":  {message6(8, option6(39, "\x00\x04host")), "relse0000nn_39_00"},
+		"named behind a relay":   {relayed(1, message6(1, option6(39, "\x00\x04host"))), "rlayf0000nd_9-39_00"},
+		"the root":               {message6(1, option6(39, "\x00\x00")), "solct0000nn_39_00"},
+		"a name as plain text":   {message6(1, option6(39, "\x00DESKTOP-1")), "solct0000nn_39_00"},
+		"a query":                {message6(14, option6(44, zeros(17), address)), "query0000nn_44-3-5-13_00"},
+		"its answer":             {message6(15, option6(45, client, option6(5, zeros(24)))), "qrply0014nn_45-1-5_00"},
+		"mapping":                {message6(7, option6(94, option6(89), option6(90)), option6(96, option6(90))), "reply0000nn_94-89-90-96-90_00"},
 		"the first identifier":   {message6(1, client, option6(1, zeros(20))), "solct0014nn_1-1_00"},
 		"an unknown type":        {message6(99), "000990000nn_00_00"},
 		"type 0":                 {message6(0), "000000000nn_00_00"},
 		"the last known type":    {message6(37), "arrep0000nn_00_00"},
 		"relayed":                {relayed(1, message6(1, client, requested)) + option6(18), "rlayf0014nn_9-1-6-18_23-24"},
 		"relayed often":          {relayed(8, message6(1, address)), "rlayf0000nn_9-9-9-9-9-9-9-9-3-5-13_00"},
-		"relayed too often":      {relayed(12, message6(1, client)), ""},
+		"relayed too often":      {relayed(13, message6(1, client)), ""},
 		"half a code asked for":  {message6(1, option6(6, "\x00\x17\x00")), "solct0000nn_6_23"},
 		"cut short":              {message6(1, client)[:21], ""},
 		"cut in a header":        {message6(1, client) + "\x00\x01\x00", ""},

@@ -30,7 +30,8 @@ func complete(h flow.Handshake) bool {
 	return h.SYN.TimeNs > 0 && h.SYN.TimeNs <= h.SYNACK.TimeNs && h.SYNACK.TimeNs <= h.ACKNs
 }
 
+// latency takes both times in whole microseconds, as those have them who tell no nanoseconds.
 func latency(method string, fromNs, toNs uint64, ttl uint8) fingerprint.Fingerprint {
 	const half, microsecond = 2, 1000
-	return fingerprint.Fingerprint{Method: method, Value: fmt.Sprintf("%d_%d", (toNs-fromNs)/half/microsecond, ttl)}
+	return fingerprint.Fingerprint{Method: method, Value: fmt.Sprintf("%d_%d", (toNs/microsecond-fromNs/microsecond)/half, ttl)}
 }

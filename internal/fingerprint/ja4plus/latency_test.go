@@ -18,6 +18,10 @@ func TestJA4L(t *testing.T) {
 	expect(t, JA4L(whole), fingerprint.Fingerprint{Method: "ja4l", Value: "11_128"})
 	expect(t, JA4LS(whole), fingerprint.Fingerprint{Method: "ja4ls", Value: "1759_42"})
 
+	precise := whole
+	precise.SYN.TimeNs, precise.SYNACK.TimeNs = 1999, 5001 // 1 and 5 as whole microseconds
+	expect(t, JA4LS(precise), fingerprint.Fingerprint{Method: "ja4ls", Value: "2_42"})
+
 	for name, part := range map[string]func(h *flow.Handshake){
 		"no SYN":               func(h *flow.Handshake) { h.SYN = flow.Opening{} },
 		"no SYN-ACK":           func(h *flow.Handshake) { h.SYNACK = flow.Opening{} },

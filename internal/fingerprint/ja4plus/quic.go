@@ -8,7 +8,7 @@ type QUICHandshake struct {
 	asked    uint64 // first Initial packet of the client
 	answered uint64 // first Initial packet of the server
 	proved   uint64 // last Handshake packet of the server before the client's
-	finished uint64 // first Handshake packet of the client
+	finished uint64 // first Handshake packet of the client behind one of the server
 
 	clientTTL, serverTTL uint8
 }
@@ -22,10 +22,10 @@ func (q *QUICHandshake) Observe(from fingerprint.Side, datagram []byte, ttl uint
 	case kind == fingerprint.QUICInitial && from == fingerprint.Server && q.answered == 0:
 		q.answered, q.serverTTL = timeNs, ttl
 	case kind != fingerprint.QUICHandshake || q.finished > 0:
-	case from == fingerprint.Client:
-		q.finished = timeNs
-	default:
+	case from == fingerprint.Server:
 		q.proved = timeNs
+	case q.proved > 0:
+		q.finished = timeNs
 	}
 }
 

@@ -53,9 +53,14 @@ func TestQUICLatency(t *testing.T) {
 			{'s', initial1, 21},
 			{'s', short, 22},
 			{'c', handshake1, 40},
-			{'s', handshake1, 50},
-			{'c', handshake1, 60},
 		}, "", ""},
+		"the client's Handshake packet comes before the server's": {[]seen{
+			{'c', initial1, 1},
+			{'s', initial1, 21},
+			{'c', handshake1, 40},
+			{'s', handshake1, 50},
+			{'c', handshake1, 70},
+		}, "10_64", "10_56"},
 		"no Initial of the client's": {[]seen{{'s', initial1, 21}, {'s', handshake1, 40}, {'c', handshake1, 50}}, "", ""},
 		"another version": {[]seen{
 			{'c', "\xc0\x00\x00\x00\x00", 1}, {'s', initial1, 21}, {'s', handshake1, 40}, {'c', handshake1, 50},

@@ -93,12 +93,12 @@ func parseOptions(raw []byte) options {
 	return found
 }
 
-// read takes the value of an option, which is the first of its kind that has the right length.
+// read takes the value of an option, which is the last of its kind that has the right length.
 func (o *options) read(kind byte, option []byte) {
 	switch {
-	case kind == optionMSS && len(option) == 4 && o.mss == 0:
+	case kind == optionMSS && len(option) == 4:
 		o.mss = binary.BigEndian.Uint16(option[2:])
-	case kind == optionWindowScale && len(option) == 3 && o.scale == 0:
+	case kind == optionWindowScale && len(option) == 3:
 		o.scale = option[2]
 	}
 }
