@@ -181,7 +181,7 @@ struct opening {
 	__u8 options[40]; /* as they were sent */
 };
 
-#define RESENT_MAX 8
+#define RESENT_MAX 9
 
 /* How a TCP connection was opened. */
 struct handshake {
@@ -190,7 +190,8 @@ struct handshake {
 	__u64 ack_ns;		      /* when the opener first acknowledged the SYN-ACK; 0: that was not seen */
 	__u64 resent_ns;	      /* when the SYN-ACK was last sent */
 	__u32 resent_ms[RESENT_MAX];  /* between one SYN-ACK and the next */
-	__u8 resent;		      /* how many there are of these */
+	__u32 reset_ms;		      /* from the last SYN-ACK to the server's RST, at least 1; 0: there was none */
+	__u8 resent;		      /* how many there are of resent_ms */
 	__u8 opener;		      /* which end of the key it is */
 	__u8 pad[2];
 	__u32 owner;		      /* of whose connection it is: of the hash of the key, the lower half */
@@ -250,8 +251,10 @@ struct sample {
 struct lengths {
 	struct sample_head head;
 	__u32 acks[2]; /* packets that only acknowledge */
+	__u32 next[2]; /* sequence number behind what was sent, of the ends in `begun` */
 	__u16 count[2];
-	__u8 pad[4];
+	__u8 begun; /* bit n: end n sent something */
+	__u8 pad[3];
 	__u16 payload[2][LENGTHS_MAX]; /* bytes of TCP payload, in order */
 };
 
@@ -333,10 +336,10 @@ _Static_assert(sizeof(struct tunnel_zone) == 16, "tunnel_zone");
 _Static_assert(sizeof(struct record) == 136, "record");
 _Static_assert(__builtin_offsetof(struct record, entry) == __builtin_offsetof(struct flow_slot, entry), "beginning of a record");
 _Static_assert(sizeof(struct opening) == 56, "opening");
-_Static_assert(sizeof(struct handshake) == 168, "handshake");
-_Static_assert(sizeof(struct opened_record) == 304, "opened_record");
+_Static_assert(sizeof(struct handshake) == 176, "handshake");
+_Static_assert(sizeof(struct opened_record) == 312, "opened_record");
 _Static_assert(sizeof(struct sample_head) == 64, "sample_head");
-_Static_assert(sizeof(struct lengths) == 880, "lengths");
+_Static_assert(sizeof(struct lengths) == 888, "lengths");
 _Static_assert(sizeof(struct closing) == 56, "closing");
 _Static_assert(sizeof(struct sweep_args) == 96, "sweep_args");
 

@@ -32,6 +32,7 @@ static __always_inline int is_dhcp_port(__be16 port)
 	switch (port) {
 	case bpf_htons(67): /* RFC 2131 section 4.1 */
 	case bpf_htons(68):
+	case bpf_htons(4011): /* of boot servers: PXE, IANA */
 	case bpf_htons(546): /* RFC 8415 section 7.2 */
 	case bpf_htons(547):
 		return 1;

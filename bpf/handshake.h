@@ -95,6 +95,15 @@ static __always_inline void note_synack(struct sampler *s, const struct packet *
 	h->resent_ns = s->now_ns;
 }
 
+/* A server that nobody answers gives up at last. */
+static __always_inline void note_reset(const struct sampler *s, const struct packet *p, struct handshake *h)
+{
+	__u32 ms = (s->now_ns - h->resent_ns) / NS_PER_MS;
+
+	if (h->opener != p->from && h->synack.ns && !h->ack_ns && !h->reset_ms)
+		h->reset_ms = ms ? ms : 1;
+}
+
 /* Follows the opening of a connection. What repeats a SYN has its sequence number. */
 static __always_inline void follow_handshake(struct sampler *s, const struct packet *p)
 {
@@ -120,6 +129,9 @@ static __always_inline void follow_handshake(struct sampler *s, const struct pac
 	case TCP_ACK:
 		if (h->opener == p->from && h->synack.ns && !h->ack_ns && is_seen(h, &s->key))
 			h->ack_ns = s->now_ns;
+		return;
+	case TCP_RST:
+		note_reset(s, p, h);
 	}
 }
 

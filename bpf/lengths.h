@@ -4,7 +4,9 @@
 #define WEIR_LENGTHS_H
 
 #include <linux/bpf.h>
+#include <linux/tcp.h>
 
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
@@ -57,6 +59,19 @@ static __always_inline void begin_lengths(struct sampler *s, __u32 acks_0, __u32
 	s->settled |= STATE_SSH;
 }
 
+/* Whether what a segment carries was sent before, or overtaken by what follows it. Such a segment is no packet of SSH. */
+static __always_inline int is_repeated(const struct sampler *s, const struct packet *p, struct lengths *l)
+{
+	__u32 sequence = bpf_ntohl(((const struct tcphdr *)s->peek)->seq);
+	__u32 end = p->from & 1;
+	int repeated = l->begun & 1 << end && (__s32)(sequence - l->next[end]) < 0;
+
+	if (!repeated || (__s32)(sequence + s->payload - l->next[end]) > 0)
+		l->next[end] = sequence + s->payload;
+	l->begun |= 1 << end;
+	return repeated;
+}
+
 /* Gathers a packet of an SSH connection, or those that a super-packet stands for. */
 static __always_inline void gather(struct sampler *s, const struct packet *p)
 {
@@ -74,6 +89,8 @@ static __always_inline void gather(struct sampler *s, const struct packet *p)
 	}
 	if (!left && p->tcp_flags == TCP_ACK)
 		l->acks[p->from & 1]++;
+	if (left && is_repeated(s, p, l))
+		return;
 	for (i = 0; i < SEGMENTS_GATHERED_MAX && left; i++) {
 		__u32 len = s->segment && s->segment < left ? s->segment : left;
 

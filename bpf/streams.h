@@ -33,6 +33,7 @@
 #define TLS_MESSAGE_HEADER 4 /* section 4 */
 #define TLS_CLIENT_HELLO 1
 #define TLS_SERVER_HELLO 2
+#define TLS_CERTIFICATE 11
 #define TLS_RECORDS_MAX 8 /* followed in one segment */
 
 enum stream_kind {
@@ -41,6 +42,7 @@ enum stream_kind {
 	STREAM_TLS,
 	STREAM_CERTIFICATES,
 	STREAM_HTTP,
+	STREAM_HTTP_DONE, /* the head of a request was read: another may follow */
 	STREAM_SSH,
 };
 
@@ -138,7 +140,8 @@ static __always_inline enum stream_kind recognise(const struct sampler *s, const
 	four = peeked(s, p, 0) << 24 | peeked(s, p, 1) << 16 | peeked(s, p, 2) << 8 | peeked(s, p, 3);
 	message = s->there > TLS_RECORD_HEADER ? peeked(s, p, TLS_RECORD_HEADER) : TLS_CLIENT_HELLO;
 	if (wants_tls() && four >> 16 == (TLS_HANDSHAKE << 8 | 3) && (four >> 8 & 0xff) <= 4 &&
-	    (message == TLS_CLIENT_HELLO || message == TLS_SERVER_HELLO))
+	    (message == TLS_CLIENT_HELLO || message == TLS_SERVER_HELLO ||
+	     (message == TLS_CERTIFICATE && config.samples & WANT_CERTIFICATES))) /* whose hello was not seen */
 		return tls_stream();
 	if (config.samples & WANT_HTTP && is_method(four))
 		return STREAM_HTTP;
@@ -178,8 +181,10 @@ static __always_inline void begin_message(const struct sampler *s, const struct 
 	case STREAM_TLS:
 		st->need = hello_end(s, p);
 		break;
-	case STREAM_HTTP:
+	case STREAM_HTTP: /* each request has what the first one had */
 		st->need = REQUEST_MAX;
+		st->looks = 1;
+		st->sent = 0;
 		break;
 	case STREAM_SSH:
 		st->need = BANNER_MAX;
@@ -248,7 +253,7 @@ static __always_inline __u32 follow_segment(struct sampler *s, const struct pack
 	__u32 offset = sequence - st->first;
 	enum stream_kind kind;
 
-	if (st->kind == STREAM_LOOKING ||
+	if (st->kind == STREAM_LOOKING || st->kind == STREAM_HTTP_DONE ||
 	    ((st->kind == STREAM_BEGUN || st->kind == STREAM_HTTP) && offset == st->next)) {
 		kind = recognise(s, p);
 		if (kind == STREAM_SSH) {
@@ -259,7 +264,8 @@ static __always_inline __u32 follow_segment(struct sampler *s, const struct pack
 			begin_message(s, p, st, kind, sequence);
 			offset = 0;
 		} else if (st->kind != STREAM_HTTP) {
-			st->kind = STREAM_LOOKING;
+			if (st->kind != STREAM_HTTP_DONE)
+				st->kind = STREAM_LOOKING;
 			st->strange++;
 			return 0;
 		}
@@ -307,7 +313,9 @@ static __always_inline __u32 follow_stream(struct sampler *s, const struct packe
 		len = follow_segment(s, p, c, st, sequence);
 	else if (p->tcp_flags == TCP_ACK)
 		st->acks++;
-	st->looks++;
+	/* A client acknowledges much, before it has the answer and asks again. */
+	if (s->there || st->kind != STREAM_HTTP_DONE)
+		st->looks++;
 	if (is_done(st))
 		settle_end(s, p);
 	return len;
@@ -420,7 +428,7 @@ static __always_inline __u32 cut_head(struct sampler *s, struct stream *st, __u3
 	if (f->end && s->offset + f->end < st->need)
 		st->need = s->offset + f->end;
 	if (st->next >= st->need)
-		st->kind = STREAM_LOOKING;
+		st->kind = STREAM_HTTP_DONE;
 	if (!f->end)
 		return len;
 	f->another = f->in_turn && is_request(s, f->end);

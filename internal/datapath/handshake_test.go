@@ -68,7 +68,7 @@ func handshakeRows() map[string]handshakeRow {
 	for i := range 11 {
 		many = append(many, at(b, uint64(3+1000*i)))
 	}
-	for range 8 {
+	for range 9 {
 		delays = append(delays, time.Second)
 	}
 	resent := &flow.Handshake{SYN: a.opening(), SYNACK: b.opening(), ACKNs: 11000 * ms, Resent: delays}
@@ -84,8 +84,19 @@ func handshakeRows() map[string]handshakeRow {
 		"the server's half":       {[]moment{b, {9, true, 901, ack, nil}}, &flow.Handshake{SYNACK: b.opening()}},
 		"the client's half":       {[]moment{a, c}, &flow.Handshake{SYN: a.opening()}},
 		"SYN-ACK again and again": {append([]moment{a}, append(many, at(c, 11000))...), resent},
-		"the same ports again":    {[]moment{a, b, {5, true, 901, rst, nil}, again}, &flow.Handshake{SYN: again.opening()}},
-		"open already":            {[]moment{c, {8, true, 901, ack, nil}}, nil},
+		"the server gives up": {
+			[]moment{a, b, at(b, 1003), {7003, true, 901, rst, nil}, {8000, true, 901, rst, nil}},
+			&flow.Handshake{
+				SYN: a.opening(), SYNACK: b.opening(), Resent: []time.Duration{time.Second}, Reset: 6 * time.Second,
+			},
+		},
+		"it gives up at once": {
+			[]moment{a, b, {3, true, 901, rst, nil}}, &flow.Handshake{SYN: a.opening(), SYNACK: b.opening(), Reset: time.Millisecond},
+		},
+		"the client gives up":  {[]moment{a, b, {9, false, 101, rst, nil}}, &flow.Handshake{SYN: a.opening(), SYNACK: b.opening()}},
+		"reset later":          {[]moment{a, b, c, {9, true, 901, rst, nil}}, whole},
+		"the same ports again": {[]moment{a, b, {5, true, 901, rst, nil}, again}, &flow.Handshake{SYN: again.opening()}},
+		"open already":         {[]moment{c, {8, true, 901, ack, nil}}, nil},
 	}
 }
 

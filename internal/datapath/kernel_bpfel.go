@@ -130,7 +130,8 @@ type kernelHandshake struct {
 	Synack   kernelOpening
 	AckNs    uint64
 	ResentNs uint64
-	ResentMs [8]uint32
+	ResentMs [9]uint32
+	ResetMs  uint32
 	Resent   uint8
 	Opener   uint8
 	Pad      [2]uint8
@@ -204,8 +205,10 @@ type kernelLengths struct {
 	_       structs.HostLayout
 	Head    kernelSampleHead
 	Acks    [2]uint32
+	Next    [2]uint32
 	Count   [2]uint16
-	Pad     [4]uint8
+	Begun   uint8
+	Pad     [3]uint8
 	Payload [2][200]uint16
 }
 

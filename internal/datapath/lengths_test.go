@@ -83,6 +83,33 @@ func checkLengths(t *testing.T, got []flow.Lengths, want flow.Lengths) {
 	}
 }
 
+// TestRepeatedLengths does not count what was sent before, or what comes behind its turn.
+func TestRepeatedLengths(t *testing.T) {
+	s := session{k: newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleSSH})}
+	s.say(t, true, banner, nil)
+	s.say(t, false, banner, nil)
+	say := func(server bool, at, size int) {
+		s.k.run(t, kernelProgTcIngress, says(server, at, make([]byte, size)).frame(client, "10.0.0.2:443"), nil)
+	}
+	say(true, 0, 11)
+	say(false, 0, 11)
+	say(false, 111, 100) // overtakes
+	say(false, 11, 100)
+	say(false, 201, 30) // of which 20 bytes are new
+	for i := range 197 {
+		say(true, 11+50*i, 50)
+		say(true, 11+50*i, 50)
+	}
+	_, lengths := s.k.samples(t)
+	checkLengths(t, lengths, flow.Lengths{Payloads: [2][]uint16{{11, 100}, append([]uint16{11}, slices.Repeat([]uint16{50}, 197)...)}})
+	for i := range 200 {
+		say(false, 221+10*(i-1), 20) // the first of these repeats the last 10 bytes too
+	}
+	if _, lengths = s.k.samples(t); lengths != nil {
+		t.Errorf("%d windows of what was sent before", len(lengths))
+	}
+}
+
 // TestLengthsOfTheNext gathers what a connection sends, and not with it what one before it did between the same ports.
 func TestLengthsOfTheNext(t *testing.T) {
 	s := session{k: newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: SampleSSH})}

@@ -3,6 +3,8 @@ package datapath
 import (
 	"bytes"
 	"slices"
+
+	"weir/internal/testnet"
 )
 
 // Requests of HTTP/1.
@@ -52,11 +54,26 @@ func requestStreams() []streamRow {
 			},
 		},
 		{"a head without end", opened(inPieces(long, 1400)...), endless},
+		manyRequests(),
 		{"a method only", opened(says(false, 0, []byte("GETTY"))), nil},
 		{"an SSH banner", opened(says(true, 0, []byte("SSH-2.0-x\r\n")), says(false, 0, []byte("SSH-2.0-y\r\n"))), []sampled{
 			{true, 0, []byte("SSH-2.0-x\r\n")},
 		}},
 	}
+}
+
+// manyRequests has more requests than what is copied of another stream, and many acknowledgements behind each.
+func manyRequests() streamRow {
+	long := slices.Concat([]byte("GET / HTTP/1.1\r\nCookie: "), bytes.Repeat([]byte{'x'}, 1200), []byte("\r\n\r\n"))
+	row := streamRow{name: "many long requests", steps: opened()}
+	for at := 0; at < 20*len(long); at += len(long) {
+		row.steps = append(row.steps, says(false, at, long))
+		row.want = append(row.want, sampled{false, uint32(at), long})
+		for range 100 {
+			row.steps = append(row.steps, step{false, uint32(1 + at + len(long)), testnet.ACK, nil})
+		}
+	}
+	return row
 }
 
 // requestPieces has the heads of requests in several segments, and in any order.

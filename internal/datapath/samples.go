@@ -123,7 +123,10 @@ func decodeLengths(raw []byte, key flow.Key, lengths func(*flow.Lengths)) error 
 
 // decodeHandshake returns how the connection of an opened_record was opened.
 func decodeHandshake(raw *kernelHandshake) *flow.Handshake {
-	h := &flow.Handshake{SYN: decodeOpening(&raw.Syn), SYNACK: decodeOpening(&raw.Synack), ACKNs: raw.AckNs}
+	h := &flow.Handshake{
+		SYN: decodeOpening(&raw.Syn), SYNACK: decodeOpening(&raw.Synack), ACKNs: raw.AckNs,
+		Reset: time.Duration(raw.ResetMs) * time.Millisecond,
+	}
 	for _, ms := range raw.ResentMs[:min(int(raw.Resent), len(raw.ResentMs))] {
 		h.Resent = append(h.Resent, time.Duration(ms)*time.Millisecond)
 	}

@@ -242,6 +242,11 @@ func TestCertificates(t *testing.T) {
 		{
 			"longer than is copied", opened(pieces...), copied,
 		},
+		{
+			"the hello was not seen",
+			[]step{says(true, 0, slices.Concat(chain, done, change))},
+			[]sampled{{true, 0, slices.Concat(chain, done)}},
+		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			src := fmt.Sprint("10.0.0.1:", 40000+i)
@@ -370,7 +375,10 @@ func TestDHCP(t *testing.T) {
 	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Replay: true, Samples: SampleDHCP})
 	const aSecond, most = 70, 64
 	for _, ends := range [][2]string{
-		{"0.0.0.0:68", "255.255.255.255:67"}, {"10.0.0.1:67", "10.0.0.2:67"}, {"[fe80::1]:546", "[ff02::1:2]:547"},
+		{"0.0.0.0:68", "255.255.255.255:67"},
+		{"10.0.0.1:67", "10.0.0.2:67"},
+		{"10.0.0.3:68", "10.0.0.4:4011"},
+		{"[fe80::1]:546", "[ff02::1:2]:547"},
 	} {
 		for n := range 3 * aSecond {
 			data := []byte(strings.Repeat("x", 300+n))

@@ -46,4 +46,5 @@ type Handshake struct {
 	SYN, SYNACK Opening
 	ACKNs       uint64          // when the opener first acknowledged the SYN-ACK; 0 if that was not seen
 	Resent      []time.Duration // between one SYN-ACK and the next, in order
+	Reset       time.Duration   // from the last SYN-ACK to the RST of a server that gave up; 0 if there was none
 }

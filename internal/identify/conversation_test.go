@@ -197,6 +197,36 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// TestClientCertificates: a client whose hello was answered may show who it is, or say hello once more.
+func TestClientCertificates(t *testing.T) {
+	retry := &tls.Config{CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP384}}
+	for name, row := range map[string]struct {
+		client, server *tls.Config
+		methods        Methods
+		want           []string
+	}{
+		"TLS 1.2":       {&tls.Config{}, &tls.Config{MaxVersion: tls.VersionTLS12}, methodsOn("ja4", "ja4x"), []string{"ja4", "ja4x"}},
+		"not asked for": {&tls.Config{}, &tls.Config{MaxVersion: tls.VersionTLS12}, methodsOn("ja4"), []string{"ja4"}},
+		"TLS 1.3":       {&tls.Config{}, &tls.Config{}, methodsOn("ja4", "ja4x"), []string{"ja4"}},
+		"hello again":   {retry, &tls.Config{CurvePreferences: []tls.CurveID{tls.CurveP384}}, methodsOn("ja4", "ja4x"), []string{"ja4"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			row.client.Certificates = []tls.Certificate{certificate(t)}
+			row.server.ClientAuth = tls.RequestClientCert
+			stream := handshake(t, row.client, row.server)[0]
+			hello := 5 + int(stream[3])<<8 + int(stream[4])
+			c := NewConversation(row.methods)
+			got := feed(t, c, flow.Sample{Data: stream[:hello]}, flow.Sample{Offset: uint32(hello), Data: stream[hello:]})
+			if !slices.Equal(got, row.want) {
+				t.Errorf("fingerprints %v, want %v", got, row.want)
+			}
+			if n := c.holds(); n > 0 {
+				t.Errorf("%d bytes are still held", n)
+			}
+		})
+	}
+}
+
 func TestSegmentsOutOfOrder(t *testing.T) {
 	streams := handshake(t, &tls.Config{}, &tls.Config{})
 	hello := piecesOf(0, streams[0][:1500], 500) // Go's has 1.5 KB, with its keys for after quantum computers

@@ -109,9 +109,10 @@ func (q *quic) replaced(s *flow.Sample) bool {
 	return q.ids != nil && s.End == q.client && fingerprint.Begins(s.Data, q.ids)
 }
 
-// Ports of DHCP: IANA has them for BOOTP (RFC 2131) and DHCPv6 (RFC 8415).
+// Ports of DHCP: IANA has them for BOOTP (RFC 2131), PXE and DHCPv6 (RFC 8415).
 const (
 	portDHCPServer, portDHCPClient     = 67, 68
+	portPXE                            = 4011
 	portDHCPv6Client, portDHCPv6Server = 546, 547
 )
 
@@ -119,7 +120,7 @@ const (
 func (c *Conversation) dhcp(s *flow.Sample) []Found {
 	for _, end := range s.Key.Ends {
 		switch port := end.Port(); {
-		case c.methods["ja4d"] && (port == portDHCPServer || port == portDHCPClient):
+		case c.methods["ja4d"] && (port == portDHCPServer || port == portDHCPClient || port == portPXE):
 			return found(nil, ja4plus.JA4D(s.Data), s.TimeNs)
 		case c.methods["ja4d6"] && (port == portDHCPv6Client || port == portDHCPv6Server):
 			return found(nil, ja4plus.JA4D6(s.Data), s.TimeNs)

@@ -165,7 +165,7 @@ func (c *Conversation) request(d *stream, part []byte, s *flow.Sample) ([]Found,
 // tls reads the first messages of one side: of a client its hello, of a server its hello and, if they are asked for, its certificates.
 func (c *Conversation) tls(d *stream, part []byte, s *flow.Sample) ([]Found, error) {
 	var list []Found
-	for !d.over {
+	for !d.over && d.reading == tlsRecords {
 		message, err := d.messages.Next(part)
 		switch {
 		case errors.Is(err, fingerprint.ErrIncomplete):
@@ -188,27 +188,43 @@ func (c *Conversation) tls(d *stream, part []byte, s *flow.Sample) ([]Found, err
 
 // message reads a handshake message, and says whether the stream is over after it.
 func (c *Conversation) message(d *stream, message fingerprint.Message, s *flow.Sample) ([]Found, error) {
-	side := fingerprint.Server
 	switch message.Type {
 	case fingerprint.MessageClientHello:
-		side = fingerprint.Client
-	case fingerprint.MessageServerHello, fingerprint.MessageCertificate:
-	default:
-		return nil, nil
+		return c.clientSpeaks(d, message.Body, s)
+	case fingerprint.MessageServerHello:
+		return c.serverSpeaks(d, message.Body, s)
+	case fingerprint.MessageCertificate:
+		d.over = true
+		return c.certificates(message.Body, s.TimeNs)
 	}
+	return nil, nil
+}
+
+// clientSpeaks reads the hello of a client, whose certificates may follow in another flight. One more hello answers a
+// HelloRetryRequest, and says nothing new.
+func (c *Conversation) clientSpeaks(d *stream, hello []byte, s *flow.Sample) ([]Found, error) {
 	d.over = true
-	if err := c.speaksAs(side, s.End); err != nil {
+	if err := c.speaksAs(fingerprint.Client, s.End); err != nil {
 		return nil, err
 	}
-	switch message.Type {
-	case fingerprint.MessageClientHello:
-		return c.clientHello(message.Body, fingerprint.TCP, s.TimeNs)
-	case fingerprint.MessageServerHello:
-		list, err := c.serverHello(message.Body, fingerprint.TCP, s.TimeNs)
-		d.over = !c.methods["ja4x"] || c.facts.TLSVersion == "1.3" // which encrypts the certificates
-		return list, err
+	if c.methods["ja4x"] {
+		d.over, d.reading = false, nothing
 	}
-	return c.certificates(message.Body, s.TimeNs)
+	if c.facts.SawClientHello {
+		return nil, nil
+	}
+	return c.clientHello(hello, fingerprint.TCP, s.TimeNs)
+}
+
+// serverSpeaks reads the hello of a server, with certificates behind it, unless they are encrypted as from TLS 1.3 on.
+func (c *Conversation) serverSpeaks(d *stream, hello []byte, s *flow.Sample) ([]Found, error) {
+	d.over = true
+	if err := c.speaksAs(fingerprint.Server, s.End); err != nil {
+		return nil, err
+	}
+	list, err := c.serverHello(hello, fingerprint.TCP, s.TimeNs)
+	d.over = !c.methods["ja4x"] || c.facts.TLSVersion == "1.3"
+	return list, err
 }
 
 // certificates returns the fingerprint of each certificate of a chain.

@@ -30,7 +30,8 @@ func JA4T(syn flow.Opening) fingerprint.Fingerprint {
 }
 
 // JA4TS returns the fingerprint of how a TCP server answered: of its SYN-ACK as JA4T of a SYN, and, if that was sent again,
-// the whole seconds between one and the next, as in 62727_2_8961_00_1-2-4. It depends on the SYN that it answers.
+// the whole seconds between one and the next, and until a RST that ended it, as in 62727_2_8961_00_1-2-4-R6. It depends on the SYN
+// that it answers.
 func JA4TS(h flow.Handshake) fingerprint.Fingerprint {
 	if h.SYNACK.TimeNs == 0 {
 		return fingerprint.Fingerprint{}
@@ -39,6 +40,9 @@ func JA4TS(h flow.Handshake) fingerprint.Fingerprint {
 	var delays []byte
 	for _, delay := range h.Resent[:min(len(h.Resent), maxResent)] {
 		delays = appendNumber(delays, uint64(delay.Round(time.Second)/time.Second))
+	}
+	if len(delays) > 0 && h.Reset > 0 {
+		delays = fmt.Appendf(delays, "-R%d", h.Reset.Round(time.Second)/time.Second)
 	}
 	if len(delays) > 0 {
 		value += "_" + string(delays)

@@ -41,17 +41,21 @@ func TestJA4TS(t *testing.T) {
 	many := make([]time.Duration, 12)
 	for name, test := range map[string]struct {
 		resent []time.Duration
+		reset  time.Duration
 		want   string
 	}{
-		"sent once":     {nil, "62727_2_8961_00"},
-		"sent again":    {[]time.Duration{1004 * ms, 2016 * ms, 4096 * ms, 8192 * ms, 16128 * ms}, "62727_2_8961_00_1-2-4-8-16"},
-		"rounded":       {[]time.Duration{499 * ms, 500 * ms, 1499 * ms}, "62727_2_8961_00_0-1-1"},
-		"at most 10":    {many, "62727_2_8961_00_0-0-0-0-0-0-0-0-0-0"},
-		"at the moment": {[]time.Duration{0}, "62727_2_8961_00_0"},
+		"sent once":     {nil, 0, "62727_2_8961_00"},
+		"sent again":    {[]time.Duration{1004 * ms, 2016 * ms, 4096 * ms, 8192 * ms, 16128 * ms}, 0, "62727_2_8961_00_1-2-4-8-16"},
+		"rounded":       {[]time.Duration{499 * ms, 500 * ms, 1499 * ms}, 0, "62727_2_8961_00_0-1-1"},
+		"at most 10":    {many, 0, "62727_2_8961_00_0-0-0-0-0-0-0-0-0-0"},
+		"at the moment": {[]time.Duration{0}, 0, "62727_2_8961_00_0"},
+		"given up":      {[]time.Duration{1002 * ms, 2008 * ms, 4011 * ms, 8012 * ms}, 6009 * ms, "62727_2_8961_00_1-2-4-8-R6"},
+		"given up now":  {[]time.Duration{1002 * ms}, ms, "62727_2_8961_00_1-R0"},
+		"refused":       {nil, ms, "62727_2_8961_00"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synack := flow.Opening{TimeNs: 1, Window: 62727, Options: []byte("\x02\x04\x23\x01")}
-			got := JA4TS(flow.Handshake{SYNACK: synack, Resent: test.resent})
+			got := JA4TS(flow.Handshake{SYNACK: synack, Resent: test.resent, Reset: test.reset})
 			expect(t, got, fingerprint.Fingerprint{Method: "ja4ts", Value: test.want})
 		})
 	}
