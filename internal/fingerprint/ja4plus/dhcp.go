@@ -234,9 +234,8 @@ func (d *dhcp) option6(code uint16, value []byte, kind uint8, depth int) bool {
 	return !nests || len(value) >= fixed && d.options6(value[fixed:], kind, depth-1)
 }
 
-// mayName says whether messages of a kind may hold the client's name: what asks for addresses, and the answers (RFC 4704, sections 5
-// and 6).
-// In others it is passed over.
+// mayName says whether messages of a kind may hold the client's name: what asks for addresses, and the answers (RFC 4704,
+// sections 5 and 6). In others it is passed over.
 func mayName(kind uint8) bool {
 	switch kind {
 	case dhcp6Solicit, dhcp6Advertise, dhcp6Request, dhcp6Renew, dhcp6Rebind, dhcp6Reply:

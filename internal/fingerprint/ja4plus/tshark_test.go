@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -12,49 +11,22 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/layers"
-	"github.com/gopacket/gopacket/pcapgo"
-
 	"weir/internal/flow"
 	"weir/internal/testnet"
 )
 
-// dissect returns what tshark finds in each of some packets: the values of each field, in order.
+// dissect returns what tshark finds in each of some packets: of each field the values, in their order.
 func dissect(t *testing.T, packets [][]byte, fields ...string) [][][]string {
 	t.Helper()
-	capture := filepath.Join(t.TempDir(), "made.pcap")
-	file, err := os.Create(capture)
-	if err != nil {
+	var frames []testnet.Captured
+	for i, packet := range packets {
+		frames = append(frames, testnet.Captured{At: time.Duration(i) * time.Second, Frame: packet})
+	}
+	file := filepath.Join(t.TempDir(), "made.pcap")
+	if err := os.WriteFile(file, testnet.Pcap(t, frames...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
-	w := pcapgo.NewWriter(file)
-	if err := w.WriteFileHeader(1<<16, layers.LinkTypeEthernet); err != nil {
-		t.Fatal(err)
-	}
-	for i, p := range packets {
-		info := gopacket.CaptureInfo{Timestamp: time.Unix(int64(i), 0), CaptureLength: len(p), Length: len(p)}
-		if err := w.WritePacket(info, p); err != nil {
-			t.Fatal(err)
-		}
-	}
-	args := []string{"-n", "-r", capture, "-T", "fields", "-E", "aggregator=/s"}
-	for _, field := range fields {
-		args = append(args, "-e", field)
-	}
-	out, err := exec.CommandContext(t.Context(), "tshark", args...).Output()
-	if err != nil {
-		t.Fatalf("tshark: %v", err)
-	}
-	var found [][][]string
-	for line := range strings.Lines(string(out)) {
-		var values [][]string
-		for column := range strings.SplitSeq(strings.TrimSuffix(line, "\n"), "\t") {
-			values = append(values, strings.Fields(column))
-		}
-		found = append(found, values)
-	}
+	found := testnet.Dissect(t, file, fields...)
 	if len(found) != len(packets) {
 		t.Fatalf("tshark finds %d packets, want %d", len(found), len(packets))
 	}
@@ -116,9 +88,9 @@ const samples = 500
 
 func synsAgainstTshark(t *testing.T, r *rand.Rand) {
 	known := []string{
-		"\x00", "\x01", "\x01\x01", "\x02\x04\x05\xb4", "\x02\x04\x00\x00", "\x02\x03\x05", "\x03\x03\x07", "\x03\x03\x00", "\x03\x04\x07\x00",
-		"\x04\x02", "\x04\x03\x01", "\x08\x0a12345678", "\x08\x04ab", "\x13\x04ab", "\x1e\x04\x00\x81", "\x22\x02", "\x22\x06\x01\x02\x03\x04",
-		"\x45\x02", "\xfd\x04ab", "\x08\x00", "\x05\x01", "\x02\xff",
+		"\x00", "\x01", "\x01\x01", "\x02\x04\x05\xb4", "\x02\x04\x00\x00", "\x02\x03\x05", "\x03\x03\x07", "\x03\x03\x00",
+		"\x03\x04\x07\x00", "\x04\x02", "\x04\x03\x01", "\x08\x0a12345678", "\x08\x04ab", "\x13\x04ab", "\x1e\x04\x00\x81",
+		"\x22\x02", "\x22\x06\x01\x02\x03\x04", "\x45\x02", "\xfd\x04ab", "\x08\x00", "\x05\x01", "\x02\xff",
 	}
 	var packets [][]byte
 	var got, want []string
@@ -134,8 +106,13 @@ func synsAgainstTshark(t *testing.T, r *rand.Rand) {
 		packets = append(packets, s.Packet("10.0.0.1:40000", "10.0.0.2:80").Bytes())
 		got = append(got, JA4T(flow.Opening{TimeNs: 1, Window: s.Window, Options: s.Options}).Value)
 	}
-	for _, f := range dissect(t, packets, "tcp.window_size_value", "tcp.option_kind", "tcp.options.mss_val", "tcp.options.wscale.shift") {
-		want = append(want, fmt.Sprintf("%d_%s_%02d_%s", last(f[0]), hyphens(f[1]), last(f[2]), strings.Replace(strconv.Itoa(last(f[3])), "0", "00", 1)))
+	fields := []string{"tcp.window_size_value", "tcp.option_kind", "tcp.options.mss_val", "tcp.options.wscale.shift"}
+	for _, f := range dissect(t, packets, fields...) {
+		scale := "00"
+		if last(f[3]) > 0 {
+			scale = f[3][len(f[3])-1]
+		}
+		want = append(want, fmt.Sprintf("%d_%s_%02d_%s", last(f[0]), hyphens(f[1]), last(f[2]), scale))
 	}
 	differ(t, packets, got, want)
 }
@@ -161,8 +138,11 @@ func dhcpAgainstTshark(t *testing.T, r *rand.Rand) {
 		packets = append(packets, testnet.Datagram("0.0.0.0:68", "255.255.255.255:67", message).Bytes())
 		got = append(got, JA4D(message).Value)
 	}
-	for _, f := range dissect(t, packets, "dhcp.option.dhcp", "dhcp.option.dhcp_max_message_size", "dhcp.option.requested_ip_address",
-		"dhcp.fqdn.name", "dhcp.option.type", "dhcp.option.request_list_item") {
+	fields := []string{
+		"dhcp.option.dhcp", "dhcp.option.dhcp_max_message_size", "dhcp.option.requested_ip_address", "dhcp.fqdn.name", "dhcp.option.type",
+		"dhcp.option.request_list_item",
+	}
+	for _, f := range dissect(t, packets, fields...) {
 		ignored := []string{"0", "53", "50", "81"}
 		f[4] = slices.DeleteFunc(f[4], func(code string) bool { return slices.Contains(ignored, code) })
 		want = append(want, fmt.Sprintf("%s%04d%s%s_%s_%s", messageName(messageNames, uint8(last(f[0]))), min(last(f[1]), 9999),
@@ -200,8 +180,10 @@ func dhcp6AgainstTshark(t *testing.T, r *rand.Rand) {
 		packets = append(packets, testnet.Datagram("[fe80::1]:546", "[ff02::1:2]:547", []byte(message)).Bytes())
 		got = append(got, JA4D6([]byte(message)).Value)
 	}
-	for i, f := range dissect(t, packets, "dhcpv6.msgtype", "dhcpv6.option.type", "dhcpv6.duid.bytes", "dhcpv6.iata", "dhcpv6.client_domain",
-		"dhcpv6.requested_option_code") {
+	fields := []string{
+		"dhcpv6.msgtype", "dhcpv6.option.type", "dhcpv6.duid.bytes", "dhcpv6.iata", "dhcpv6.client_domain", "dhcpv6.requested_option_code",
+	}
+	for i, f := range dissect(t, packets, fields...) {
 		kind, _ := strconv.Atoi(f[0][0])
 		want = append(want, fmt.Sprintf("%s%04d%s%s_%s_%s", messageName(messageNames6, uint8(kind)), identifierSize(f[1], f[2]),
 			letter(f[3], "i"), letter(f[4], "d"), hyphens(f[1]), hyphens(f[5])))
