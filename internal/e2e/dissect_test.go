@@ -17,8 +17,11 @@ import (
 // TestHandshakesAgainstTshark makes TCP handshakes of every sort at random, and evaluates what tshark says of their packets.
 func TestHandshakesAgainstTshark(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	options := []string{"", "\x02\x04\x05\xb4", "\x02\x04\x05\xb4\x01\x03\x03\x07", "\x02\x04\x05\x98\x04\x02\x01\x03\x03\x00\x00\x00"}
-	pauses := []time.Duration{time.Microsecond, 1999, 50 * time.Microsecond, 1234567, 700 * time.Millisecond, time.Second, 2100 * time.Millisecond}
+	options := []string{
+		"", "\x02\x04\x05\xb4", "\x02\x04\x05\xb4\x01\x03\x03\x07", "\x02\x04\x05\x98\x04\x02\x01\x03\x03\x00\x00\x00",
+	}
+	const us, ms = time.Microsecond, time.Millisecond
+	pauses := []time.Duration{us, 1999, 50 * us, 1234567, 700 * ms, time.Second, 2100 * ms}
 	var frames []testnet.Captured
 	now := time.Duration(0)
 	for port := 1024; port < 1224; port++ {

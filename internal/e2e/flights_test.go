@@ -115,24 +115,30 @@ func signed(t *testing.T, name pkix.Name, chain int, template x509.Certificate) 
 			t.Fatal(err)
 		}
 		certificate.Certificate = append(certificate.Certificate, der)
-		template = x509.Certificate{SerialNumber: big.NewInt(int64(i)), Subject: parent.Subject, IsCA: true, BasicConstraintsValid: true}
+		template = x509.Certificate{
+			SerialNumber: big.NewInt(int64(i)), Subject: parent.Subject, IsCA: true, BasicConstraintsValid: true,
+		}
 	}
 	return certificate
 }
 
 // TestTLSAgainstTshark shakes hands in many ways, and evaluates what tshark says of the messages.
 func TestTLSAgainstTshark(t *testing.T) {
+	latin := asn1.RawValue{Tag: asn1.TagT61String, Bytes: []byte{'x', 0xe9}}
 	odd := pkix.Name{ExtraNames: []pkix.AttributeTypeAndValue{
 		{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: "a"},
 		{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: "b"},
-		{Type: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 1}, Value: asn1.RawValue{Tag: asn1.TagT61String, Bytes: []byte("x@y\xe9")}},
+		{Type: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 1}, Value: latin},
 		{Type: asn1.ObjectIdentifier{2, 999, 1}, Value: "c"},
 	}}
 	plain := signed(t, pkix.Name{CommonName: "a.example"}, 0, x509.Certificate{DNSNames: []string{"a.example"}})
-	long := signed(t, odd, 5, x509.Certificate{ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: []byte{5, 0}}}})
+	extra := []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: []byte{5, 0}}}
+	long := signed(t, odd, 5, x509.Certificate{ExtraExtensions: extra})
 	none := signed(t, pkix.Name{}, 0, x509.Certificate{})
 	tls10 := func(c tls.Certificate) *tls.Config {
-		return &tls.Config{Certificates: []tls.Certificate{c}, MinVersion: tls.VersionTLS10, InsecureSkipVerify: true, ServerName: "a.example"}
+		return &tls.Config{
+			Certificates: []tls.Certificate{c}, MinVersion: tls.VersionTLS10, InsecureSkipVerify: true, ServerName: "a.example",
+		}
 	}
 	var frames []testnet.Captured
 	for i, change := range []func(client, server *tls.Config){
@@ -251,7 +257,8 @@ func certificateValue(t *testing.T, der string) string {
 	for _, e := range certificate.Extensions {
 		extensions = append(extensions, identifier(t, e.Id))
 	}
-	return digest(attributes(t, certificate.RawIssuer)) + "_" + digest(attributes(t, certificate.RawSubject)) + "_" + digest(extensions)
+	issuer, subject := attributes(t, certificate.RawIssuer), attributes(t, certificate.RawSubject)
+	return digest(issuer) + "_" + digest(subject) + "_" + digest(extensions)
 }
 
 func attributes(t *testing.T, raw []byte) (list []string) {
