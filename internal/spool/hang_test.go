@@ -59,6 +59,11 @@ func TestDiskHangs(t *testing.T) {
 		if waited := time.Since(start); waited != patience {
 			t.Errorf("all of it took %s, want %s", waited, patience)
 		}
+		synctest.Wait()
+		config.FS = disk
+		if _, err := spool.Open(config); !errors.Is(err, spool.ErrLocked) {
+			t.Errorf("another start before what hangs is done: %v", err)
+		}
 		disk.Heal()
 		synctest.Wait()
 		if n := disk.OpenFiles(); n != 0 {
@@ -72,6 +77,60 @@ func TestDiskHangs(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestSyncIsMadeUp: what a disk that hung was not asked for is forced to it when it answers again.
+func TestSyncIsMadeUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := testdisk.New()
+		s := open(t, spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Sync: spool.Never, Log: zap.NewNop()}, disk)
+		seq := mustAppend(t, s, "record")
+		disk.Hang(testdisk.Read)
+		if _, err := s.Read(seq); !errors.Is(err, stall.ErrStalled) {
+			t.Errorf("read: %v", err)
+		}
+		if err := s.Sync(); !errors.Is(err, stall.ErrStalled) {
+			t.Errorf("sync: %v", err)
+		}
+		disk.Heal()
+		synctest.Wait()
+		if err := s.Sync(); err != nil {
+			t.Error(err)
+		}
+		after := open(t, spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Log: zap.NewNop()}, disk.AfterPowerLoss())
+		compare(t, after, map[spool.Seq]string{seq: "record"}, 0)
+	})
+}
+
+// lateDisk makes a file too late, once, and answers from then on.
+type lateDisk struct {
+	*testdisk.Disk
+	late bool
+}
+
+func (d *lateDisk) Open(name string, flag int) (spool.File, error) {
+	file, err := d.Disk.Open(name, flag)
+	if late := d.late; late && err == nil {
+		d.late = false
+		return nil, errors.Join(stall.ErrStalled, file.Close())
+	}
+	return file, err
+}
+
+// TestMadeTooLate: the file that is there now is not in the way of the next one.
+func TestMadeTooLate(t *testing.T) {
+	disk := &lateDisk{testdisk.New(), false}
+	config := spool.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Sync: spool.Never, FS: disk, Log: zap.NewNop()}
+	s, err := spool.Open(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk.late = true
+	if _, _, err := s.Append([]byte("first"), 1); !errors.Is(err, stall.ErrStalled) {
+		t.Errorf("append: %v", err)
+	}
+	second := mustAppend(t, s, "second")
+	compare(t, s, map[spool.Seq]string{second: "second"}, 0)
 }
 
 // TestReadHangs: the record is there when the disk answers again.

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"weir/internal/stall"
 )
 
 // A segment is a file of records in the order of their positions. Its name is the first of them, in 16 hexadecimal
@@ -98,7 +100,7 @@ func (s *Spool) create(first Seq) (*segment, File, error) {
 	name := segmentName(first)
 	file, err := s.fs.Open(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 	if err != nil {
-		if s.guard.Stalled() {
+		if errors.Is(err, stall.ErrStalled) { // even if the disk answers again by now
 			s.burn() // the name may come into use
 		}
 		return nil, nil, fmt.Errorf("create segment: %w", err)

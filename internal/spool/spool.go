@@ -264,6 +264,12 @@ func (s *Spool) syncSegments() error {
 	if suspect == s.active {
 		s.retire()
 	}
+	if errors.Is(err, stall.ErrStalled) { // most was not even begun
+		for _, g := range dirty {
+			g.dirty = true
+		}
+		s.unnamed = s.unnamed || unnamed
+	}
 	if err != nil {
 		return fmt.Errorf("force the spool to the disk: %w", err)
 	}

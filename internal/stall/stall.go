@@ -5,7 +5,7 @@ package stall
 import (
 	"errors"
 	"io"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
@@ -16,14 +16,21 @@ var ErrStalled = errors.New("the disk does not answer")
 // more goroutines than acts that were begun when it still did.
 type Guard struct {
 	patience time.Duration
-	overdue  atomic.Int32 // acts that Do did not wait for
+
+	mu      sync.Mutex
+	overdue int         // acts that Do did not wait for
+	kept    []io.Closer // until none is overdue
 }
 
 // New returns a guard that waits for an act that long.
 func New(patience time.Duration) *Guard { return &Guard{patience: patience} }
 
 // Stalled says that an act is overdue.
-func (g *Guard) Stalled() bool { return g.overdue.Load() > 0 }
+func (g *Guard) Stalled() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.overdue > 0
+}
 
 // Do calls act and returns its error, or ErrStalled: then act was not begun, or goes on, and may succeed late. So it must
 // not share with the caller what either changes.
@@ -34,13 +41,24 @@ func (g *Guard) Do(act func() error) error {
 	return g.await(act)
 }
 
-// Close closes c even while the disk is stalled. Then it does not wait for it.
+// Close closes c. While the disk is stalled it does not wait for that, and c stays open until no act is overdue: if it is a
+// lock, nobody else has it before the last act is done.
 func (g *Guard) Close(c io.Closer) error {
-	if g.Stalled() {
-		go c.Close()
+	if g.keep(c) {
 		return ErrStalled
 	}
 	return g.await(c.Close)
+}
+
+// keep takes c, if the disk is stalled.
+func (g *Guard) keep(c io.Closer) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.overdue == 0 {
+		return false
+	}
+	g.kept = append(g.kept, c)
+	return true
 }
 
 func (g *Guard) await(act func() error) error {
@@ -52,11 +70,27 @@ func (g *Guard) await(act func() error) error {
 	case err := <-ended:
 		return err
 	case <-timer.C:
-		g.overdue.Add(1)
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.overdue++
 		go func() {
 			<-ended
-			g.overdue.Add(-1)
+			g.settle()
 		}()
 		return ErrStalled
+	}
+}
+
+// settle is called when an act that was overdue has ended.
+func (g *Guard) settle() {
+	g.mu.Lock()
+	g.overdue--
+	var kept []io.Closer
+	if g.overdue == 0 {
+		kept, g.kept = g.kept, nil
+	}
+	g.mu.Unlock()
+	for _, c := range kept {
+		c.Close() // nobody waits for what it says
 	}
 }

@@ -51,14 +51,18 @@ func TestStall(t *testing.T) {
 		if err := g.Close(file); !errors.Is(err, ErrStalled) || time.Since(start) != patience {
 			t.Errorf("meanwhile: %v, %s later", err, time.Since(start)-patience)
 		}
-		<-file
 		answers <- struct{}{}
 		synctest.Wait()
 		if !g.Stalled() {
 			t.Error("one of two acts that hang has ended: not stalled any more")
 		}
+		select {
+		case <-file:
+			t.Error("closed before the other has ended")
+		default:
+		}
 		answers <- struct{}{}
-		synctest.Wait()
+		<-file
 		if err := g.Do(func() error { return failure }); !errors.Is(err, failure) {
 			t.Errorf("when all have ended: %v", err)
 		}
