@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -25,12 +23,8 @@ import (
 	"weir/internal/flow"
 	"weir/internal/identify"
 	"weir/internal/known"
-	"weir/internal/spool"
 	"weir/internal/telemetry"
 )
-
-// requestTimeout bounds one POST to the Brain, which commits a database transaction for it.
-const requestTimeout = 30 * time.Second
 
 // Build says what is running.
 type Build struct {
@@ -231,62 +225,6 @@ func loadKernel(ctx context.Context, cfg datapath.Config) (*datapath.Datapath, e
 	}
 }
 
-func deliverConfig(s config.Settings, build Build, stdout io.Writer) deliver.Config {
-	cfg := deliver.Config{
-		URL:            s.EndpointURL.URL,
-		Path:           s.EndpointURL.Path,
-		BatchSize:      s.BatchSize,
-		SendInterval:   s.SendInterval,
-		Format:         deliver.Format(s.BatchFormat),
-		Compression:    deliver.Compression(s.Compression),
-		QueueMaxBytes:  int64(s.QueueMaxBytes),
-		MaxAge:         s.QueueMaxAge,
-		Concurrency:    s.SendConcurrency,
-		BacklogShare:   s.BacklogShare,
-		QuarantinePath: s.QuarantineFile,
-		RequestTimeout: requestTimeout,
-		UserAgent:      "weir/" + build.Version,
-		Credentials: deliver.Credentials{
-			TokenPath: s.TokenFile, CAPath: s.TLSCAFile, CertPath: s.TLSCertFile, KeyPath: s.TLSKeyFile,
-		},
-		Stdout: stdout,
-	}
-	if s.SpoolDir == "" {
-		return cfg
-	}
-	cfg.Spool = &spool.Config{Dir: s.SpoolDir, MaxBytes: int64(s.SpoolMaxBytes), Sync: spool.Policy(s.SpoolSync)}
-	if cfg.QuarantinePath == "" {
-		cfg.QuarantinePath = filepath.Join(s.SpoolDir, "quarantine.ndjson")
-	}
-	return cfg
-}
-
-func datapathConfig(s config.Settings) datapath.Config {
-	return datapath.Config{
-		MaxFlows: s.MaxFlows, Sampling: s.Sampling, VLANZones: s.Zones == config.ZonesVLAN, Decap: s.Decap,
-		Filter: s.BPFFilter.Program, Samples: samplesOf(s.Fingerprints), SampleRate: s.FingerprintRate,
-	}
-}
-
-func collectConfig(s config.Settings) (collect.Config, error) {
-	hostname := s.Hostname
-	if hostname == "" {
-		var err error
-		if hostname, err = os.Hostname(); err != nil {
-			return collect.Config{}, fmt.Errorf("find the host's name (or set NODE_NAME): %w", err)
-		}
-	}
-	return collect.Config{
-		Limits: flow.Limits{
-			TCPIdle: s.TCPIdleTimeout, OtherIdle: s.UDPIdleTimeout, Active: s.ActiveTimeout, Linger: s.CloseLinger,
-		},
-		Connections: s.FlowShape == config.ShapeConnection,
-		MaxFlows:    int(s.MaxFlows),
-		HighWater:   s.HighWater,
-		Hostname:    hostname,
-	}, nil
-}
-
 // task is something that runs beside the rest.
 type task struct {
 	done chan struct{}
@@ -344,78 +282,6 @@ func (a *Agent) work(ctx context.Context) error {
 	err = errors.Join(err, a.stop(stopping, delivery))
 	stopServing()
 	return errors.Join(err, server.wait(), knowing.wait(), a.kernel.Close())
-}
-
-// collect runs the collector. With a folder of pins it begins when all network namespaces are entered: flows that another
-// process left are told apart only then.
-func (a *Agent) collect(ctx context.Context) error {
-	if a.pinned {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-a.namespaces.entered:
-		}
-		a.takeOver(ctx)
-	}
-	return a.collector.Run(ctx)
-}
-
-// takeOver finishes what the last process left in the folder of pins, once everything is attached: programs that are not
-// wanted any more, and maps of another layout or size.
-func (a *Agent) takeOver(ctx context.Context) {
-	outOfReach, err := a.kernel.Settle()
-	if outOfReach > 0 {
-		a.log.Warn("another process may have left filters in network namespaces that are not watched now, which stay",
-			zap.Int("filters", outOfReach))
-	}
-	if err != nil {
-		a.log.Error("what another process left attached cannot be detached; what it counted is not taken over", zap.Error(err))
-		return // programs may still count there
-	}
-	if err := a.inheritAll(ctx); err != nil {
-		a.log.Error("what another process counted is not taken over, and stays in the kernel", zap.Error(err))
-	}
-}
-
-// inheritAll takes over what other processes counted, one folder of maps after the other: a start that is soon followed by a
-// stop gets further than the one before it. Maps that cannot be read are in the way of no others.
-func (a *Agent) inheritAll(ctx context.Context) error {
-	folders, err := a.kernel.Former()
-	if len(folders) > 0 {
-		a.log.Info("taking over what was counted in maps of another layout or size", zap.Int("folders", len(folders)))
-	}
-	errs := []error{err}
-	for i, folder := range folders {
-		if ctx.Err() != nil {
-			return errors.Join(append(errs, fmt.Errorf("%d folders of maps are left: %w", len(folders)-i, ctx.Err()))...)
-		}
-		errs = append(errs, a.inherit(ctx, folder))
-	}
-	return errors.Join(errs...)
-}
-
-// inherit removes what another process counted only when the events of it are safe. The next process makes the same events
-// otherwise.
-func (a *Agent) inherit(ctx context.Context, folder string) error {
-	events, last, err := a.collector.Inherit(ctx, folder)
-	if err != nil {
-		return err
-	}
-	if err := a.sealed.await(ctx, last); err != nil {
-		return err
-	}
-	spooled, ok, reason := a.deliverer.SpoolStatus()
-	switch {
-	case spooled && !ok:
-		return errors.New(reason)
-	case !spooled && ctx.Err() != nil: // a stop may not leave the time to deliver what is in memory
-		return fmt.Errorf("deliver what was taken over: %w", ctx.Err())
-	}
-	if err := a.kernel.DropFormer(folder); err != nil {
-		return err
-	}
-	a.log.Info("took over what was counted in a folder of maps", zap.String("folder", folder), zap.Uint64("events", events))
-	return nil
 }
 
 // stop follows the way of a packet, of which there are no more: what the map holds, then what the queue holds. It leaves
