@@ -195,19 +195,17 @@ func (i *Identifier) Describe(r *flow.Record) *flow.Identity {
 		Packets: there.Packets + back.Packets, Bytes: there.Bytes + back.Bytes,
 	})
 	over := r.EndReason != flow.EndActive
-	switch {
-	case t.isFormer(r):
+	if t.isFormer(r) {
 		i.describe(t.former.Connection, t.former.talk, r)
 		if over {
 			t.former = nil
 		}
-	case over:
-		i.describe(c, t, r)
-		if !t.rest(r) {
-			i.end(r.Key)
-		}
-	default:
-		i.describe(c, t, r)
+		return &i.next
+	}
+	t.former = nil // records come in order: this one is of both, or the last one was the former's
+	i.describe(c, t, r)
+	if over && !t.rest(r) {
+		i.end(r.Key)
 	}
 	return &i.next
 }

@@ -57,6 +57,20 @@ func TestRecordOfTheFormer(t *testing.T) {
 	}
 }
 
+// TestFormerIsLetGo when a record shows that none of the former is on the way: both were in one entry of the kernel's map.
+func TestFormerIsLetGo(t *testing.T) {
+	f := newFixture(t, files{learn: time.Hour}, flow.JA4)
+	f.say(1000, flow.InitiatorEnd0, goHellos(t))
+	f.nowNs += uint64(time.Second)
+	f.say(70000, flow.InitiatorEnd0, othersHellos(t))
+	r := f.ended(keyTo(443))
+	r.EndReason = flow.EndActive
+	f.Describe(r)
+	if talk := f.talks[f.table.Find(r.Key)]; talk == nil || talk.former != nil {
+		t.Errorf("kept for the life of the connection: %+v", talk)
+	}
+}
+
 // idle is the record of a connection of which nothing came for long.
 func (f *fixture) idle() *flow.Record {
 	r := f.ended(keyTo(443))
