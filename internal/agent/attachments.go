@@ -78,20 +78,20 @@ func (a attaching) in(netns uint8, name string) *attachments {
 }
 
 // attachAll attaches to both sides of every interface. What was not asked for by its name, but by a glob, auto or all, is passed
-// over if it fails, as it is later on, unless nothing else is there. After an error nothing stays attached but what a process
-// left; ctx can end it between two interfaces.
+// over if it fails, as it is later on, unless nothing else is there. After an error, which can be that ctx ended between two
+// interfaces, some may be attached: it is for undo.
 func (a *attachments) attachAll(ctx context.Context, interfaces []datapath.Interface) error {
 	var errs []error
 	for _, ifi := range interfaces {
 		if ctx.Err() != nil {
-			return errors.Join(ctx.Err(), a.undo())
+			return ctx.Err()
 		}
 		err := a.attach(ifi)
 		if err == nil {
 			continue
 		}
 		if a.want.Mode == config.InterfacesNamed && slices.Contains(a.want.Patterns, ifi.Name) {
-			return errors.Join(err, a.undo())
+			return err
 		}
 		a.refuse(ifi, err)
 		errs = append(errs, err)

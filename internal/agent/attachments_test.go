@@ -194,7 +194,7 @@ func TestAttachFails(t *testing.T) {
 	s := newStand(t)
 	s.interfaces[1] = datapath.Interface{Index: 4711, Name: "b"}
 	s.hook = config.IngressXDP
-	err := s.namespace.Do(func() error { return s.attachAll(t.Context(), s.interfaces) })
+	err := s.namespace.Do(func() error { return errors.Join(s.attachAll(t.Context(), s.interfaces), s.undo()) })
 	if err == nil || !strings.Contains(err.Error(), `attach to "b" egress`) {
 		t.Errorf("error %v, want one that names the interface", err)
 	}
@@ -221,7 +221,7 @@ func TestAttachFailsWithPins(t *testing.T) {
 		{"after another", s.interfaces[:1], [2]int{2, 0}},
 	} {
 		s.do(t, func() error { return errors.Join(s.attachAll(t.Context(), row.left), s.end()) })
-		if err := s.namespace.Do(func() error { return s.attachAll(t.Context(), bad) }); err == nil {
+		if err := s.namespace.Do(func() error { return errors.Join(s.attachAll(t.Context(), bad), s.undo()) }); err == nil {
 			t.Errorf("%s: attached, want an error", row.name)
 		}
 		for i, want := range row.want {
