@@ -202,7 +202,7 @@ func (i *Identifier) Describe(r *flow.Record) *flow.Identity {
 		}
 		return &i.next
 	}
-	t.former = nil // records come in order: this one is of both, or the last one was the former's
+	t.absorb(c) // records come in order: one of the former alone would have come before
 	i.describe(c, t, r)
 	if over && !t.rest(r) {
 		i.end(r.Key)

@@ -1,6 +1,7 @@
 package identify
 
 import (
+	"cmp"
 	"time"
 
 	"weir/internal/flow"
@@ -28,12 +29,20 @@ type former struct {
 // replace has a connection that was first seen at a time take the place of the one between the same ports.
 func (i *Identifier) replace(c *tracker.Connection, t *talk, ns uint64) {
 	i.release(t)
+	t.absorb(c) // nobody waits for the one before any more
 	old := *t
 	old.GiveUp()
-	old.former = nil // nobody waits for it any more
-	*t = old.successor()
-	t.begunNs, t.former = ns, &former{c.Snapshot(), &old}
-	c.Reopened()
+	*t = talk{Conversation: Conversation{methods: t.methods}, v6: t.v6, begunNs: ns, former: &former{c.Split(), &old}}
+}
+
+// absorb has what was found of the former connection be found of this one, where one record tells of both.
+func (t *talk) absorb(c *tracker.Connection) {
+	if t.former == nil {
+		return
+	}
+	c.Absorb(t.former.Connection)
+	t.bad, t.news = cmp.Or(t.former.bad, t.bad), cmp.Or(t.former.news, t.news)
+	t.former = nil
 }
 
 // isFormer says whether a record is of the connection that had the ports before: its last packet came before the first one of this.

@@ -31,10 +31,10 @@ func othersHellos(t testing.TB) [2][]byte {
 
 // TestRecordOfTheFormer comes when the connection that has its ports has said hello already.
 func TestRecordOfTheFormer(t *testing.T) {
-	f := newFixture(t, files{learn: time.Hour}, flow.JA4, flow.JA4T)
 	hellos, others := goHellos(t), othersHellos(t)
 	firstJA4, _ := ja4Of(t, hellos)
 	secondJA4, _ := ja4Of(t, others)
+	f := newFixture(t, files{learn: time.Hour, bad: "ja4 " + firstJA4 + " it is\n"}, flow.JA4, flow.JA4T)
 	f.say(1000, flow.InitiatorEnd0, hellos)
 	first := f.tunnelled(keyTo(443))
 	f.nowNs += uint64(time.Second)
@@ -43,13 +43,15 @@ func TestRecordOfTheFormer(t *testing.T) {
 	for _, reason := range []flow.EndReason{flow.EndActive, flow.EndFIN} {
 		first.EndReason = reason
 		got := f.Describe(first)
-		if !slices.Equal(got.Fingerprints[flow.JA4], []string{firstJA4}) || got.ALPN != "h2" || got.MSS != 1380 || got.Anomalies != nil {
+		if !slices.Equal(got.Fingerprints[flow.JA4], []string{firstJA4}) || got.ALPN != "h2" || got.MSS != 1380 || !got.KnownBad ||
+			len(got.Anomalies) != 1 {
 			t.Errorf("the first: %+v", got)
 		}
 		first.Handshake = nil
 	}
 	got := f.Describe(f.ended(keyTo(443)))
-	if !slices.Equal(got.Fingerprints[flow.JA4], []string{secondJA4}) || got.ALPN != "" || got.MSS != 1460 || len(got.Fingerprints[flow.JA4T]) != 1 {
+	if !slices.Equal(got.Fingerprints[flow.JA4], []string{secondJA4}) || got.ALPN != "" || got.MSS != 1460 ||
+		len(got.Fingerprints[flow.JA4T]) != 1 || got.KnownBad || got.Anomalies != nil {
 		t.Errorf("the second: %+v", got)
 	}
 	if len(f.talks) != 0 || f.table.Count() != 0 {
@@ -57,15 +59,20 @@ func TestRecordOfTheFormer(t *testing.T) {
 	}
 }
 
-// TestFormerIsLetGo when a record shows that none of the former is on the way: both were in one entry of the kernel's map.
-func TestFormerIsLetGo(t *testing.T) {
-	f := newFixture(t, files{learn: time.Hour}, flow.JA4)
-	f.say(1000, flow.InitiatorEnd0, goHellos(t))
-	f.nowNs += uint64(time.Second)
-	f.say(70000, flow.InitiatorEnd0, othersHellos(t))
+// TestOneRecordOfThree: it tells what is odd about any of them, and shows that none of the former ones is on the way.
+func TestOneRecordOfThree(t *testing.T) {
+	hellos, others := goHellos(t), othersHellos(t)
+	ja4, _ := ja4Of(t, hellos)
+	f := newFixture(t, files{learn: time.Hour, bad: "ja4 " + ja4 + " it is\n"}, flow.JA4)
+	for n, streams := range [][2][]byte{hellos, others, others} {
+		f.say(uint32(1000+1000*n), flow.InitiatorEnd0, streams)
+		f.nowNs += uint64(time.Second)
+	}
 	r := f.ended(keyTo(443))
 	r.EndReason = flow.EndActive
-	f.Describe(r)
+	if got := f.Describe(r); !got.KnownBad || len(got.Anomalies) != 2 || !slices.ContainsFunc(got.Anomalies, isChange) {
+		t.Errorf("%+v", got)
+	}
 	if talk := f.talks[f.table.Find(r.Key)]; talk == nil || talk.former != nil {
 		t.Errorf("kept for the life of the connection: %+v", talk)
 	}

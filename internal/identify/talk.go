@@ -45,12 +45,6 @@ type values struct {
 	size   int // bytes in list
 }
 
-// successor is what is kept of a connection that takes the place of this one: only what was found that is odd, which an event may not
-// have told.
-func (t *talk) successor() talk {
-	return talk{Conversation: Conversation{methods: t.methods}, v6: t.v6, bad: t.bad, news: t.news}
-}
-
 // add notes a fingerprint.
 func (t *talk) add(m flow.Method, value string) {
 	i := slices.IndexFunc(t.values, func(v values) bool { return v.method == m })

@@ -101,10 +101,28 @@ func (c *Connection) SetMSS(mss uint16) {
 	c.TunnelIndicator = Tunnel(mss, c.isIPv6())
 }
 
-// Reopened forgets what the ends of the connection said, because others have taken their ports. What was counted and found, and the
-// histories, stay: they are of the 5-tuple, and records may yet tell of both.
-func (c *Connection) Reopened() {
+// Split has c begin anew, because others have taken the ports of its ends, and returns what it was until then. Only what was
+// counted goes on, which is of the 5-tuple.
+func (c *Connection) Split() *Connection {
+	former := *c
+	former.room = nil
+	c.grow(-c.size)
+	c.Fingerprints, c.RawFPs, c.Anomalies, c.raised = nil, nil, nil, 0
 	c.IdentifiedApp, c.SSHSessionType, c.TunnelIndicator, c.MSSValue = "", "", "", 0
+	c.IsKnownBad, c.IsNew = false, false
+	return &former
+}
+
+// Absorb takes back what Split returned, but for what the ends said of themselves, where one record tells of both. No
+// anomalies were looked for since.
+func (c *Connection) Absorb(former *Connection) {
+	later, laterRaw := c.Fingerprints, c.RawFPs
+	c.grow(former.size - c.size)
+	c.Fingerprints, c.RawFPs = former.Fingerprints, former.RawFPs
+	c.extend(&c.Fingerprints, later)
+	c.extend(&c.RawFPs, laterRaw)
+	c.Anomalies, c.raised = former.Anomalies, former.raised
+	c.IsKnownBad, c.IsNew = c.IsKnownBad || former.IsKnownBad, c.IsNew || former.IsNew
 }
 
 func (c *Connection) isIPv6() bool {

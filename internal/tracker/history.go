@@ -75,6 +75,15 @@ func (c *Connection) addEvent(histories *map[string][]FingerprintEvent, fpType s
 	(*histories)[fpType] = append(history, event)
 }
 
+// extend adds all events of other histories.
+func (c *Connection) extend(histories *map[string][]FingerprintEvent, others map[string][]FingerprintEvent) {
+	for fpType, history := range others {
+		for _, event := range history {
+			c.addEvent(histories, fpType, event)
+		}
+	}
+}
+
 // grow notes that the histories take so many bytes more.
 func (c *Connection) grow(bytes int) {
 	c.size += bytes

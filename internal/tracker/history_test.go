@@ -46,3 +46,26 @@ func TestHistoriesAreBounded(t *testing.T) {
 		t.Errorf("%d values of one of %d connections, though the others have left", n, tr.Count())
 	}
 }
+
+// TestSplitAndAbsorb: a history is as long as ever when two of a connection are put together.
+func TestSplitAndAbsorb(t *testing.T) {
+	tr := tracker.NewTracker(10)
+	c := open(tr, 1, "tcp", start)
+	say := func(from, to int) {
+		for i := from; i < to; i++ {
+			c.AddRawFingerprint("ja4h", fmt.Sprint(i), start, 1)
+		}
+	}
+	say(0, 900)
+	c.IsKnownBad = true
+	former := c.Split()
+	if c.IsKnownBad || c.RawFPs != nil || !former.IsKnownBad || len(former.RawFPs["ja4h"]) != 900 {
+		t.Errorf("split into %+v and %+v", former, c)
+	}
+	say(900, 1100)
+	c.Absorb(former)
+	history := c.RawFPs["ja4h"]
+	if !c.IsKnownBad || len(history) != 1000 || history[99].Value != "99" || history[100].Value != "200" || history[999].Value != "1099" {
+		t.Errorf("%d values, from %s to %s", len(history), history[0].Value, history[len(history)-1].Value)
+	}
+}
