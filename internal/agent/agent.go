@@ -26,6 +26,9 @@ import (
 	"weir/internal/telemetry"
 )
 
+// saveTimeout is how long a stop waits for what is known to be saved, a file of 800 KB at most.
+const saveTimeout = 2 * time.Second
+
 // Build says what is running.
 type Build struct {
 	Version string
@@ -281,7 +284,17 @@ func (a *Agent) work(ctx context.Context) error {
 	a.stopping.Store(true)
 	err = errors.Join(err, a.stop(stopping, delivery))
 	stopServing()
-	return errors.Join(err, server.wait(), knowing.wait(), a.kernel.Close())
+	a.awaitSave(knowing)
+	return errors.Join(err, server.wait(), a.kernel.Close())
+}
+
+// awaitSave waits until what is known is saved, but not for a disk that hangs.
+func (a *Agent) awaitSave(knowing *task) {
+	select {
+	case <-knowing.done:
+	case <-time.After(saveTimeout):
+		a.log.Error("the memory of fingerprints is not saved: the disk does not answer")
+	}
 }
 
 // stop follows the way of a packet, of which there are no more: what the map holds, then what the queue holds. It leaves
