@@ -148,7 +148,7 @@ struct tunnel {
 	__u8 outer[2][16];
 	__u32 id; /* VNI, key, TEID or session; 0 if there is none */
 	__u16 vlan; /* of the frame in the tunnel, where VLANs are kept apart */
-	__u16 around; /* the zone of the tunnel that this one was found in, or 0 */
+	__u16 around; /* the zone that it was found in: another tunnel's, a VLAN, or 0 */
 	__u8 kind; /* enum tunnel_kind */
 	__u8 pad[3];
 };

@@ -426,8 +426,7 @@ static __always_inline void describe_tunnel(struct tunnel *t, const struct route
 
 	copy_ipv6(t->outer[0], (const void *)(swapped ? outer->addr[1] : outer->addr[0]));
 	copy_ipv6(t->outer[1], (const void *)(swapped ? outer->addr[0] : outer->addr[1]));
-	if (zone >= TUNNEL_ZONES_FIRST)
-		t->around = zone;
+	t->around = zone;
 }
 
 /*
@@ -454,8 +453,10 @@ __noinline int unwrap(struct headers *h, struct packet *p, struct route *r)
 	if (!p->unopened || p->filtered)
 		return 0;
 	describe_tunnel(&t, r, &inner_r, p->key.zone);
-	if (config.vlan_zones)
+	if (inner.vlan) /* or a mirror may have taken the tag out, and told */
 		t.vlan = inner.vlan;
+	if (!config.vlan_zones)
+		t.vlan = 0;
 	inner.key.netns = config.netns;
 	inner.key.zone = zone_of(&t);
 	if (!inner.key.zone)

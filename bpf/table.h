@@ -15,7 +15,8 @@
  * To make an entry, a CPU that has found the connection in neither bucket sets the tag of a free slot by compare-and-swap of
  * the word that it looked at, and then looks whether the other words of both buckets are what they were. If another CPU has made
  * or deleted an entry there, it may have been of this connection: then the slot is freed and all begins anew. Of two CPUs that
- * make the same connection, one at least finds the other's tag. Otherwise the CPU writes key and entry, and exchanges the counters
+ * make the same connection, one at least finds the other's tag, unless that is where an equal one was a moment ago: then the
+ * connection has two entries, of which each packet is in one. Otherwise the CPU writes key and entry, and exchanges the counters
  * for LIVE, that of end 0 last.
  *
  * To hand an entry over or to take it away, a CPU holds it: it sets STATE_HELD by an atomic OR, and leaves the slot alone if

@@ -32,6 +32,7 @@
 #define ERSPAN_III 2 /* of type III */
 #define ERSPAN_VERSION_SHIFT 12
 #define ERSPAN_SESSION 0x03ff
+#define ERSPAN_TAGGED 0x1800 /* of type II: frames have kept their VLAN tags, and the header's VLAN means nothing */
 #define ERSPAN_FRAME_TYPE 0x7c00
 #define ERSPAN_FRAME_ETHERNET 0x0000
 #define ERSPAN_FRAME_IP 0x0800
@@ -168,7 +169,7 @@ static __always_inline enum layer take_erspan_rest(struct headers *h)
 static __always_inline enum layer take_erspan(struct headers *h, __be16 protocol, __u32 sequenced, struct tunnel *t)
 {
 	struct erspan_header *erspan;
-	__u32 version;
+	__u32 version, session;
 
 	t->kind = TUNNEL_ERSPAN;
 	if (protocol == bpf_htons(ETH_P_ERSPAN) && !sequenced)
@@ -176,8 +177,11 @@ static __always_inline enum layer take_erspan(struct headers *h, __be16 protocol
 	erspan = deep_take(h, sizeof(*erspan));
 	if (!erspan)
 		return LAYER_NONE;
-	t->id = bpf_ntohs(erspan->session) & ERSPAN_SESSION;
+	session = bpf_ntohs(erspan->session);
+	t->id = session & ERSPAN_SESSION;
 	version = bpf_ntohs(erspan->version_vlan) >> ERSPAN_VERSION_SHIFT;
+	if (version != ERSPAN_II || (session & ERSPAN_TAGGED) != ERSPAN_TAGGED)
+		t->vlan = bpf_ntohs(erspan->version_vlan) & VLAN_ID_MASK;
 	if (protocol == bpf_htons(ETH_P_ERSPAN))
 		return version == ERSPAN_II ? LAYER_LINK : LAYER_NONE;
 	return version == ERSPAN_III ? take_erspan_rest(h) : LAYER_NONE;
