@@ -25,7 +25,7 @@ struct settings {
 	__u32 link_layer; /* enum link_layer */
 	__u32 tick_ns;    /* between two ticks of the kernel */
 	__u32 samples;    /* what is copied of packets: enum wanted */
-	__u32 sample_ns;  /* a CPU copies one in so many ns, with a second's worth at a time; 0: there is no limit */
+	__u32 sample_ns;  /* a CPU copies a piece in so many ns, with a second's worth at a time; 0: there is no limit */
 	__u32 buckets;    /* of the map `tags` */
 };
 

@@ -47,7 +47,7 @@ static __always_inline long peek(void *ctx, enum hook hook, const struct frame *
 static __always_inline long copy(void *ctx, enum hook hook, const struct frame *f, struct sampler *s, __u32 offset,
 				 __u32 len)
 {
-	if (!within_rate(s))
+	if (!within_rate(s, len))
 		return -1;
 	return load(ctx, hook, f->outer + offset, s->sample.data, bounded_to(len, SAMPLE_MAX));
 }

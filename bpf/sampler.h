@@ -15,6 +15,7 @@
 
 #define PEEK_MAX 128 /* a TCP header with every option, and what shows what is behind it */
 #define BURST_NS 1000000000ULL
+#define PIECE_LEN 1500 /* what is longer, of a super-packet, counts as several: its end is searched for byte by byte */
 
 /* A search in the copy for the empty line that ends the head of a request. */
 struct search {
@@ -101,8 +102,8 @@ static __always_inline void describe(struct sample_head *head, const struct samp
 	head->opened = s->state & STATE_OPENED;
 }
 
-/* Whether this CPU may copy one now: a virtual clock that each copy puts forward is not ahead by more than the burst. */
-static __always_inline int within_rate(struct sampler *s)
+/* Whether this CPU may copy so many bytes now: a virtual clock that each piece puts forward is not ahead by more than the burst. */
+static __always_inline int within_rate(struct sampler *s, __u32 len)
 {
 	__u64 due = later(s->due_ns, s->now_ns);
 	struct ledger_page *page;
@@ -110,7 +111,7 @@ static __always_inline int within_rate(struct sampler *s)
 	if (!config.sample_ns)
 		return 1;
 	if (due - s->now_ns <= BURST_NS) {
-		s->due_ns = due + config.sample_ns;
+		s->due_ns = due + (__u64)config.sample_ns * ((len + PIECE_LEN - 1) / PIECE_LEN);
 		return 1;
 	}
 	page = ledger_page();

@@ -36,7 +36,7 @@ type Settings struct {
 	BadFingerprints   string        `group:"Fingerprints" var:"AGENT_BAD_FINGERPRINTS" replay:"" type:"path" help:"File of bad fingerprints: on each line a method, a fingerprint and a reason."`
 	FingerprintMemory string        `group:"Fingerprints" var:"AGENT_FINGERPRINT_MEMORY" replay:"" type:"path" help:"File that remembers which fingerprints were seen on this network. Unset, they are remembered until weir ends. A replay reads it only, and without it knows of nothing new."`
 	FingerprintLearn  time.Duration `group:"Fingerprints" var:"AGENT_FINGERPRINT_LEARN" default:"24h" min:"0s" max:"8760h" help:"How long after that memory began no fingerprint is called new."`
-	FingerprintRate   uint32        `group:"Fingerprints" var:"AGENT_FINGERPRINT_RATE" default:"20000" min:"0" max:"10000000" help:"Pieces of packets that each CPU copies for fingerprints in a second at most, what is more being counted; 0 is no limit."`
+	FingerprintRate   uint32        `group:"Fingerprints" var:"AGENT_FINGERPRINT_RATE" default:"20000" min:"0" max:"10000000" help:"Pieces of packets, of up to 1500 bytes each, that each CPU copies for fingerprints in a second at most, what is more being counted; 0 is no limit."`
 
 	EndpointURL   Endpoint      `group:"Delivery" var:"AGENT_ENDPOINT_URL" default:"stdout" help:"Where events go: to a Brain by HTTP POST, or one JSON object per line to standard output or a file."`
 	BatchSize     int           `group:"Delivery" var:"AGENT_BATCH_SIZE" default:"500" min:"1" max:"100000" help:"Events per batch at most."`

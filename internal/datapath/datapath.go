@@ -46,7 +46,8 @@ type Config struct {
 	// Samples is what is copied of packets, for fingerprints. It may change from one process on a folder of pins to the next:
 	// what was copied and not read is not passed on.
 	Samples Samples
-	// SampleRate is how many samples a second each CPU may copy, with a second's worth at a time; 0 is any number.
+	// SampleRate is how many samples of up to 1,500 bytes a second each CPU may copy, with a second's worth at a time; a longer one
+	// counts as several. 0 is any number.
 	SampleRate uint32
 	// Filter is a program of package filter that says which frames are counted. None: all of them.
 	Filter []bpf.Instruction

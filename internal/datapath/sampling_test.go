@@ -94,15 +94,15 @@ func onOneCPU(t *testing.T) {
 	}
 }
 
-// TestSampleRate copies a second's worth at once, and then no more than the rate.
+// TestSampleRate copies a second's worth at once, and then no more than the rate. What is longer than a packet counts as two.
 func TestSampleRate(t *testing.T) {
 	onOneCPU(t)
 	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Replay: true, Samples: SampleTLS, SampleRate: 10})
 	port := 1000
-	send := func(connections int, at time.Duration) {
+	send := func(connections, size int, at time.Duration) {
 		for range connections {
 			port++
-			frame := says(false, 0, record(22, 1, 512)).frame(fmt.Sprint("10.0.0.1:", port), server)
+			frame := says(false, 0, record(22, 1, size)).frame(fmt.Sprint("10.0.0.1:", port), server)
 			if err := k.Replay(&Frame{frame, uint32(len(frame)), uint64(at), 1}); err != nil {
 				t.Fatal(err)
 			}
@@ -110,15 +110,17 @@ func TestSampleRate(t *testing.T) {
 	}
 	for i, row := range []struct {
 		connections      int
+		size             int
 		at               time.Duration
 		samples, limited uint64 // in all
 	}{
-		{20, 100 * time.Second, 11, 9},
-		{1, 100*time.Second + 90*time.Millisecond, 11, 10},
-		{3, 100*time.Second + 250*time.Millisecond, 13, 11},
-		{20, time.Hour, 24, 20},
+		{20, 512, 100 * time.Second, 11, 9},
+		{1, 512, 100*time.Second + 90*time.Millisecond, 11, 10},
+		{3, 512, 100*time.Second + 250*time.Millisecond, 13, 11},
+		{20, 512, time.Hour, 24, 20},
+		{20, 2000, 2 * time.Hour, 30, 34},
 	} {
-		send(row.connections, row.at)
+		send(row.connections, row.size, row.at)
 		l := k.ledger(t)
 		if l.Samples != row.samples || l.SamplesLimited != row.limited {
 			t.Errorf("row %d: %d samples and %d left out, want %d and %d", i, l.Samples, l.SamplesLimited, row.samples, row.limited)
