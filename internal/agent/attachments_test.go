@@ -188,6 +188,30 @@ func TestAttachAndDetach(t *testing.T) {
 	}
 }
 
+// endsWhen is a context that is over as soon as something is so.
+type endsWhen struct {
+	context.Context
+	over func() bool
+}
+
+func (c endsWhen) Err() error {
+	if c.over() {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestStoppedWhileAttaching: what is attached when the stop comes stays so for the stop, which delivers what it has counted.
+func TestStoppedWhileAttaching(t *testing.T) {
+	s := newStand(t)
+	s.hook = config.IngressXDP
+	ctx := endsWhen{t.Context(), func() bool { return s.attachments.interfaces() > 0 }}
+	s.do(t, func() error { return s.attachAll(ctx, s.interfaces) })
+	s.check(t, "stopped", map[string]float64{
+		"weir_attached_interfaces ingress xdp": 1, "weir_attached_interfaces egress tcx": 1,
+	}, ready("xdp", "a"))
+}
+
 // TestAttachFails: a failure at the second interface, which was asked for by its name, leaves nothing at the first.
 func TestAttachFails(t *testing.T) {
 	s := newStand(t)
