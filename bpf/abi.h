@@ -53,9 +53,11 @@ enum flow_state {
 	STATE_SAMPLED_0 = 1 << 7, /* what it sends is not looked at any more */
 	STATE_SAMPLED_1 = 1 << 8,
 	STATE_SSH = 1 << 9, /* lengths of its packets are gathered */
-	STATE_SAMPLED = STATE_SAMPLED_0 | STATE_SAMPLED_1 | STATE_SSH,
 	STATE_HELD = 1 << 10, /* a CPU hands it over or takes it away; never in a record */
 	STATE_FOLLOWED = 1 << 11, /* what `streams` and `handshakes` have of its slot is its own */
+	STATE_ASKED_0 = 1 << 12, /* of what it sends, only what carries something is looked at: it may be another request */
+	STATE_ASKED_1 = 1 << 13,
+	STATE_SAMPLED = STATE_SAMPLED_0 | STATE_SAMPLED_1 | STATE_SSH | STATE_ASKED_0 | STATE_ASKED_1,
 };
 
 /*

@@ -224,6 +224,18 @@ static __always_inline __u64 note(struct flow_half *half, __u32 tick, int begins
 	return now;
 }
 
+/* Whether the packet is looked at: of most connections all but the first are not. A SYN may begin another one. */
+static __always_inline int is_wanted(const struct packet *p, __u32 state)
+{
+	__u32 done = STATE_SAMPLED_0 << p->from;
+
+	if (p->tcp_flags & TCP_SYN)
+		return 1;
+	if (!p->payload_len)
+		done |= STATE_ASKED_0 << p->from;
+	return !(state & done);
+}
+
 /* Counts the packet in its entry, or says why not. A packet like the one before it writes into count alone. */
 static __always_inline enum fate account(struct ledger_page *page, struct packet *p, const struct weight *w, __u32 here)
 {
@@ -257,9 +269,8 @@ static __always_inline enum fate account(struct ledger_page *page, struct packet
 		__sync_fetch_and_or(&entry->tcp_flags, flags);
 	if (turning)
 		follow(page, p, entry, entry->half[!end].owner, now);
-	/* Of most connections all but the first packets are not. A SYN may begin another one. */
 	if (config.samples)
-		p->sampled = !(entry->state & STATE_SAMPLED_0 << p->from) || p->tcp_flags & TCP_SYN;
+		p->sampled = is_wanted(p, entry->state);
 	return FATE_COUNTED;
 }
 

@@ -313,9 +313,7 @@ static __always_inline __u32 follow_stream(struct sampler *s, const struct packe
 		len = follow_segment(s, p, c, st, sequence);
 	else if (p->tcp_flags == TCP_ACK)
 		st->acks++;
-	/* A client acknowledges much, before it has the answer and asks again. */
-	if (s->there || st->kind != STREAM_HTTP_DONE)
-		st->looks++;
+	st->looks++;
 	if (is_done(st))
 		settle_end(s, p);
 	return len;
@@ -416,7 +414,7 @@ static __always_inline int is_request(const struct sampler *s, __u32 at)
  * Cuts the copy of a request where its head ends: what follows is nobody's business, unless it is another request. Returns how
  * much of it is left.
  */
-static __always_inline __u32 cut_head(struct sampler *s, struct stream *st, __u32 len)
+static __always_inline __u32 cut_head(struct sampler *s, const struct packet *p, struct stream *st, __u32 len)
 {
 	struct search *f = &s->search;
 
@@ -427,8 +425,10 @@ static __always_inline __u32 cut_head(struct sampler *s, struct stream *st, __u3
 		st->record = st->next == s->offset + len ? f->line : LINE_IN; /* or a piece follows that was copied before */
 	if (f->end && s->offset + f->end < st->need)
 		st->need = s->offset + f->end;
-	if (st->next >= st->need)
+	if (st->next >= st->need) {
 		st->kind = STREAM_HTTP_DONE;
+		s->settled |= STATE_ASKED_0 << p->from; /* a client acknowledges much before it asks again */
+	}
 	if (!f->end)
 		return len;
 	f->another = f->in_turn && is_request(s, f->end);
@@ -462,7 +462,7 @@ static __always_inline __u32 find_end(struct sampler *s, const struct packet *p,
 	if (!st)
 		return len;
 	if (st->kind == STREAM_HTTP)
-		return cut_head(s, st, len);
+		return cut_head(s, p, st, len);
 	follow_records(s, st, offset, len);
 	if (is_done(st))
 		settle_end(s, p);

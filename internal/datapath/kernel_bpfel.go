@@ -110,9 +110,11 @@ const (
 	kernelFlowStateSTATE_SAMPLED_0 kernelFlowState = 128
 	kernelFlowStateSTATE_SAMPLED_1 kernelFlowState = 256
 	kernelFlowStateSTATE_SSH       kernelFlowState = 512
-	kernelFlowStateSTATE_SAMPLED   kernelFlowState = 896
 	kernelFlowStateSTATE_HELD      kernelFlowState = 1024
 	kernelFlowStateSTATE_FOLLOWED  kernelFlowState = 2048
+	kernelFlowStateSTATE_ASKED_0   kernelFlowState = 4096
+	kernelFlowStateSTATE_ASKED_1   kernelFlowState = 8192
+	kernelFlowStateSTATE_SAMPLED   kernelFlowState = 13184
 )
 
 type kernelHandover uint32

@@ -3,6 +3,7 @@ package datapath
 import (
 	"bytes"
 	"slices"
+	"testing"
 
 	"weir/internal/testnet"
 )
@@ -111,5 +112,27 @@ func requestPieces() []streamRow {
 				{false, 0, post[:end-2]}, {false, 0, post[:end-2]}, {false, uint32(end - 2), post[end-2 : end]}, {false, uint32(rest), get},
 			},
 		},
+	}
+}
+
+// TestAskedOnce: what a client acknowledges behind a request is not looked at. Of a long answer that is nearly all that it sends.
+func TestAskedOnce(t *testing.T) {
+	k := newKernelWith(t, Config{MaxFlows: 1024, Sampling: 1, Samples: allSamples})
+	behind := uint32(1 + len(getRequest))
+	steps := opened(says(false, 0, getRequest))
+	for range 5 {
+		steps = append(steps, step{false, behind, testnet.ACK, nil})
+	}
+	for _, s := range steps {
+		k.run(t, kernelProgXdpIngress, s.frame(client, server), nil)
+	}
+	var acks uint8
+	var slot uint32
+	var value kernelStreams
+	for all := k.coll.Maps[kernelMapStreams].Iterate(); all.Next(&slot, &value); {
+		acks += value.End[0].Acks
+	}
+	if acks != 1 {
+		t.Errorf("looked at %d acknowledgements, want that of the handshake", acks)
 	}
 }
