@@ -27,6 +27,7 @@
 #define STREAM_MAX 16384 /* bytes copied of an end */
 
 #define REQUESTS_MAX 8 /* of one segment, that are copied */
+#define ALL_REQUESTS_MAX 100 /* of one end: or a busy connection would have all of the samples of its CPU */
 
 #define TLS_HANDSHAKE 22 /* RFC 8446 section 5.1 */
 #define TLS_RECORD_HEADER 5
@@ -67,6 +68,8 @@ struct stream {
 	__u8 looks;
 	__u8 strange;
 	__u8 acks; /* packets that only acknowledge, as of yet */
+	__u8 requests;
+	__u8 pad[3];
 };
 
 /* Index n is what end n sends. */
@@ -185,6 +188,7 @@ static __always_inline void begin_message(const struct sampler *s, const struct 
 		st->need = REQUEST_MAX;
 		st->looks = 1;
 		st->sent = 0;
+		st->requests++;
 		break;
 	case STREAM_SSH:
 		st->need = BANNER_MAX;
@@ -259,6 +263,10 @@ static __always_inline __u32 follow_segment(struct sampler *s, const struct pack
 		if (kind == STREAM_SSH) {
 			begin_lengths(s, c->end[0].acks, c->end[1].acks);
 			gather(s, p);
+		}
+		if (kind == STREAM_HTTP && st->requests == ALL_REQUESTS_MAX) {
+			st->looks = LOOKS_MAX;
+			return 0;
 		}
 		if (kind) {
 			begin_message(s, p, st, kind, sequence);
@@ -431,7 +439,7 @@ static __always_inline __u32 cut_head(struct sampler *s, const struct packet *p,
 	}
 	if (!f->end)
 		return len;
-	f->another = f->in_turn && is_request(s, f->end);
+	f->another = f->in_turn && st->requests < ALL_REQUESTS_MAX && is_request(s, f->end);
 	st->sent -= len - f->end;
 	return f->end;
 }

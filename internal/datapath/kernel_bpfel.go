@@ -354,6 +354,8 @@ type kernelStreams struct {
 		Looks     uint8
 		Strange   uint8
 		Acks      uint8
+		Requests  uint8
+		Pad       [3]uint8
 	}
 }
 

@@ -56,6 +56,7 @@ func requestStreams() []streamRow {
 		},
 		{"a head without end", opened(inPieces(long, 1400)...), endless},
 		manyRequests(),
+		requestsWithoutEnd(),
 		{"a method only", opened(says(false, 0, []byte("GETTY"))), nil},
 		{"an SSH banner", opened(says(true, 0, []byte("SSH-2.0-x\r\n")), says(false, 0, []byte("SSH-2.0-y\r\n"))), []sampled{
 			{true, 0, []byte("SSH-2.0-x\r\n")},
@@ -72,6 +73,24 @@ func manyRequests() streamRow {
 		row.want = append(row.want, sampled{false, uint32(at), long})
 		for range 100 {
 			row.steps = append(row.steps, step{false, uint32(1 + at + len(long)), testnet.ACK, nil})
+		}
+	}
+	return row
+}
+
+// requestsWithoutEnd has more requests than are copied of an end, two in a segment.
+func requestsWithoutEnd() streamRow {
+	const most = 100
+	row := streamRow{name: "requests without end", steps: opened()}
+	for n := range most + 10 {
+		at := n * len(getRequest)
+		if n%2 == 1 { // so the last one that is copied is the first of its segment
+			row.steps = append(row.steps, says(false, at, slices.Concat(getRequest, getRequest)))
+		} else if n == 0 {
+			row.steps = append(row.steps, says(false, 0, getRequest))
+		}
+		if n < most {
+			row.want = append(row.want, sampled{false, uint32(at), getRequest})
 		}
 	}
 	return row

@@ -139,6 +139,9 @@ func (z *zones) each(fn func(*kernelTunnel, *kernelTunnelZone)) error {
 // not seen for longer gets no more packets under its zone, and has no entry that the sweep leaves. The zone is free once a
 // whole sweep has handed over even what a packet counted that was on its way just then. That time may be shorter now than for
 // the next sweep: the longest one counts.
+//
+// A tunnel in another one has the other's zone in its key. No packet comes in it that does not come in the other, so it is taken
+// out with the other or, as times are a second off, when reclaim looks next: in the call that frees the other's zone, at the latest.
 func (z *zones) reclaim(now uint64, idle time.Duration) error {
 	z.mu.Lock()
 	defer z.mu.Unlock()
