@@ -162,12 +162,12 @@ func (q *queue) abandon() (dropped int) {
 	return dropped
 }
 
-// held returns what is in memory, in bytes, and all that has no fate yet, in events. While a batch moves between memory and
-// disk it may count twice, or not at all.
+// held returns what is in memory, in bytes, and all that has no fate yet, in events. It waits for no disk, so while batches
+// move between memory and disk they may count twice, or not at all.
 func (q *queue) held() (bytes int64, events int) {
 	bytes, events = q.bytes.Load(), int(q.events.Load())
 	if q.disk != nil {
 		events += q.disk.events() - int(q.copies.Load())
 	}
-	return bytes, events
+	return bytes, max(0, events)
 }

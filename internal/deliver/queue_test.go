@@ -145,3 +145,13 @@ func TestBooksBalance(t *testing.T) {
 		}
 	}
 }
+
+// A reader that comes while batches go to the disk sees them there before, or after, but never less than nothing.
+func TestHeldIsNeverNegative(t *testing.T) {
+	d, _ := newTest(t, testConfig())
+	d.queue.disk = new(disk)
+	d.queue.copies.Store(10) // as if they had entered after the events were read
+	if _, events := d.queue.held(); events != 0 {
+		t.Errorf("%d events held, want 0", events)
+	}
+}
