@@ -68,6 +68,12 @@ func testConfig() Config {
 	}
 }
 
+func remoteConfig() Config {
+	cfg := testConfig()
+	cfg.URL = parseURL("http://brain")
+	return cfg
+}
+
 func newTest(t testing.TB, cfg Config) (*Deliverer, *observer.ObservedLogs) {
 	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)

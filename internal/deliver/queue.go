@@ -160,10 +160,32 @@ func (q *queue) choose() *flight {
 // dueAgain takes the batch out of tried that is to be tried next, if it is time. At the end it is, for what may be sent: the
 // sender paces it.
 func (q *queue) dueAgain() *flight {
-	if f := q.tried.front(); f == nil || time.Until(f.due) > 0 && (!q.closed || f.unread) {
+	if f := q.tried.front(); f == nil || q.undue(f) > 0 {
 		return nil
 	}
 	return q.tried.pop()
+}
+
+// undue returns how long a batch that failed is not to be tried again.
+func (q *queue) undue(f *flight) time.Duration {
+	if q.closed && !f.unread {
+		return 0
+	}
+	return max(0, time.Until(f.due))
+}
+
+// rests returns how long next would have nothing of what there is now, 0 if all of that is in flight.
+func (q *queue) rests() time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	f := q.tried.front()
+	if f == nil || q.ordered || len(q.live)+len(q.spooled)+len(q.alone) > 0 {
+		return 0
+	}
+	if _, ok := q.nextOnDisk(); ok {
+		return 0
+	}
+	return q.undue(f)
 }
 
 // oldest takes the oldest of the backlog that was not tried yet.
@@ -178,20 +200,30 @@ func (q *queue) oldest() *flight {
 	return q.spooled.pop()
 }
 
-// onDisk takes the oldest batch that is on disk only, or nil. While the disk hangs, all would fail to be read.
+// onDisk takes the oldest batch that is on disk only, or nil.
 func (q *queue) onDisk() *flight {
+	seq, ok := q.nextOnDisk()
+	if !ok {
+		return nil
+	}
+	q.from = seq
+	return &flight{seq: seq}
+}
+
+// nextOnDisk returns the position of that batch. While the disk hangs, there is none: all would fail to be read.
+func (q *queue) nextOnDisk() (seq spool.Seq, ok bool) {
 	for q.from < q.to && !q.disk.spool.Stalled() {
 		seq, ok := q.disk.spool.Next(q.from)
 		if !ok || seq > q.to {
 			q.from, q.to = 0, 0
 			break
 		}
-		q.from = seq
 		if !q.taken(seq) {
-			return &flight{seq: seq}
+			return seq, true
 		}
+		q.from = seq
 	}
-	return nil
+	return 0, false
 }
 
 // taken says that a record is of a batch that was sent before those around it left memory.

@@ -145,7 +145,7 @@ func (s *sender) land(ctx context.Context, l landing) error {
 	if due := time.Now().Add(wait); due.After(s.due) {
 		s.due = due
 	}
-	s.health.failed(l.err, time.Until(s.due))
+	s.health.failed(l.err, max(time.Until(s.due), s.queue.rests()))
 	return nil
 }
 

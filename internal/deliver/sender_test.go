@@ -228,3 +228,37 @@ func TestOutage(t *testing.T) {
 		}
 	})
 }
+
+// The log says when there will be another try of what failed: not before it may go, and not before others of its kind may.
+func TestRetryIn(t *testing.T) {
+	for name, failure := range map[string]error{
+		"server error": serverError(),
+		"unauthorized": &retryableError{err: errors.New("401"), cause: causeUnauthorized},
+		"asked for":    &retryableError{err: errors.New("429"), cause: causeThrottled, after: time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, logs := newTest(t, remoteConfig())
+				var tries []time.Time
+				d.sink = &fakeSink{answer: func(context.Context, *Batch) error {
+					if tries = append(tries, time.Now()); len(tries) > 1 {
+						return nil
+					}
+					return failure
+				}}
+				r := run(d)
+				addEvents(d, 0, 10)
+				time.Sleep(10 * time.Minute)
+				warnings := logs.FilterMessage("delivery fails, will be retried").All()
+				if len(warnings) != 1 || len(tries) != 2 {
+					t.Fatalf("%d warnings and %d tries, want 1 and 2", len(warnings), len(tries))
+				}
+				if got, want := warnings[0].ContextMap()["retry_in"], tries[1].Sub(tries[0]); got != want {
+					t.Errorf("retry_in %v, and it was tried again after %v", got, want)
+				}
+				d.Close()
+				r.wait(t)
+			})
+		})
+	}
+}
