@@ -167,7 +167,7 @@ func (d *Deliverer) Left() Left {
 // called and only that is left, Run ends after a failure, or after 2 seconds. It returns an error if the sink is gone for
 // good. Run may be called once.
 func (d *Deliverer) Run(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, d.end()) }()
+	defer func() { err = errors.Join(err, d.end(err)) }()
 	tending, cancel := context.WithCancel(context.Background())
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
@@ -180,11 +180,12 @@ func (d *Deliverer) Run(ctx context.Context) (err error) {
 	return newSender(d).run(ctx)
 }
 
-// end leaves what is on disk there, drops the rest, and closes everything.
-func (d *Deliverer) end() error {
+// end leaves what is on disk there, drops the rest, and closes everything. fatal is why there is no more sending, if not for
+// a stop.
+func (d *Deliverer) end(fatal error) error {
 	d.Close()
 	if events := d.queue.abandon(); events > 0 {
-		d.log.Warn("stopped with events undelivered, dropped", zap.Int("events", events))
+		d.health.abandoned(events, fatal)
 	}
 	var errs []error
 	if err := d.sink.close(); err != nil {

@@ -106,20 +106,39 @@ func (h *health) evicted(events int) {
 	}
 }
 
+// abandoned notes events dropped at the end, of which fatal is the cause, if not a stop.
+func (h *health) abandoned(events int, fatal error) {
+	h.mu.Lock()
+	cause := "there was no more time to send them"
+	switch {
+	case fatal != nil:
+		cause = printable(fatal.Error())
+	case !h.since.IsZero():
+		cause = h.complaint(time.Since(h.since))
+	}
+	h.mu.Unlock()
+	h.log.Warn("stopped with events undelivered, dropped", zap.Int("events", events), zap.String("cause", cause))
+}
+
 func (h *health) status() (ok bool, reason string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
 	failing := now.Sub(h.since)
 	ok = h.since.IsZero() || h.stale(now) || failing < unreadyAfter
-	switch {
-	case h.since.IsZero(), h.stale(now), ok && h.cause == "":
+	if h.since.IsZero() || h.stale(now) || ok && h.cause == "" {
 		return true, "delivering"
-	case h.cause == "":
-		return false, fmt.Sprintf("%s has not answered for %s", h.target, failing.Round(time.Second))
-	default:
-		return ok, fmt.Sprintf("%s has not accepted anything for %s: %s", h.target, failing.Round(time.Second), h.cause)
 	}
+	return ok, h.complaint(failing)
+}
+
+// complaint says what is wrong with a delivery that has been failing for a time.
+func (h *health) complaint(failing time.Duration) string {
+	failing = failing.Round(time.Second)
+	if h.cause == "" {
+		return fmt.Sprintf("%s has not answered for %s", h.target, failing)
+	}
+	return fmt.Sprintf("%s has not accepted anything for %s: %s", h.target, failing, h.cause)
 }
 
 // throttle lets one log entry through per logInterval and counts for those it holds back.

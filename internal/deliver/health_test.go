@@ -179,6 +179,45 @@ func TestStatusAndLog(t *testing.T) {
 	})
 }
 
+// What is dropped at the end has a cause.
+func TestAbandonedForACause(t *testing.T) {
+	for name, tc := range map[string]struct {
+		answer func(context.Context, *Batch) error
+		after  time.Duration
+		want   string
+	}{
+		"failing":   {func(context.Context, *Batch) error { return serverError() }, 10 * time.Second, "not accepted anything for 10s: the database is locked"},
+		"no answer": {func(ctx context.Context, _ *Batch) error { <-ctx.Done(); return ctx.Err() }, 3 * time.Second, "not answered for 3s"},
+		"fatal":     {func(context.Context, *Batch) error { return errors.New("it is gone") }, 0, "deliver to the Brain: it is gone"},
+		"no time":   {nil, 0, "no more time"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, logs := newTest(t, remoteConfig())
+				d.sink = &fakeSink{answer: tc.answer}
+				ctx, cancel := context.WithCancel(t.Context())
+				if err := d.Open(); err != nil {
+					t.Fatal(err)
+				}
+				addEvents(d, 0, 10)
+				if tc.answer == nil {
+					cancel()
+				}
+				done := make(chan struct{})
+				go func() { defer close(done); _ = d.Run(ctx) }()
+				time.Sleep(tc.after)
+				synctest.Wait()
+				cancel()
+				<-done
+				logged := logs.FilterMessage("stopped with events undelivered, dropped").All()
+				if len(logged) != 1 || !strings.Contains(logged[0].ContextMap()["cause"].(string), tc.want) {
+					t.Errorf("logged %v, want once a cause with %q", logged, tc.want)
+				}
+			})
+		})
+	}
+}
+
 func wantStatus(t *testing.T, d *Deliverer, ok bool, reason string) {
 	t.Helper()
 	if gotOK, gotReason := d.Status(); gotOK != ok || gotReason != reason {

@@ -170,7 +170,7 @@ func TestEvictedBeforeItIsRead(t *testing.T) {
 	if got := readBooks(d); got.events() != 800 || got.held > 0 {
 		t.Errorf("books: %+v", got)
 	}
-	if err := d.end(); err != nil {
+	if err := d.end(nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -198,7 +198,7 @@ func TestEvictedAfterItIsDelivered(t *testing.T) {
 	if unsaved, saved := d.queue.remaining(); unsaved || saved || d.queue.copies.Load() != 0 {
 		t.Errorf("unsaved %v, saved %v, %d copies remain", unsaved, saved, d.queue.copies.Load())
 	}
-	if err := d.end(); err != nil {
+	if err := d.end(nil); err != nil {
 		t.Error(err)
 	}
 }
