@@ -28,7 +28,8 @@ func main() {
 	// A closed standard output is an error of the write, not the end of the process: what is left can still be counted.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), stopSignals...)
-	context.AfterFunc(ctx, stop) // a second signal does not wait for the first one's stop
+	// A second signal does not wait for the first one's stop.
+	context.AfterFunc(ctx, func() { time.AfterFunc(sameRequest, stop) })
 	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
 }
 
@@ -98,6 +99,9 @@ func runAgent(ctx context.Context, invocation config.Invocation, stdout, stderr 
 }
 
 const (
+	// sameRequest is how soon after the first a second signal is not another: timeout(1) signals its child, then its own
+	// process group, which the child is of.
+	sameRequest = 500 * time.Millisecond
 	// stopGrace is how much longer than the stop timeout a stop may take: to detach, to sweep a large map, and for a disk
 	// that does not answer.
 	stopGrace = 5 * time.Second
@@ -116,10 +120,7 @@ func insist(ctx context.Context, timeout time.Duration, ended <-chan struct{}, t
 	again := make(chan os.Signal, 1)
 	signal.Notify(again, stopSignals...)
 	defer signal.Stop(again)
-	select {
-	case <-time.After(timeout):
-	case <-again:
-	case <-ended:
+	if !outstayed(timeout, again, ended) {
 		return
 	}
 	signal.Stop(again) // one more ends this too
@@ -133,6 +134,23 @@ func insist(ctx context.Context, timeout time.Duration, ended <-chan struct{}, t
 	case <-time.After(lastWords):
 	}
 	os.Exit(exitFailed)
+}
+
+// outstayed says whether a stop that begins now has no end within a time, or before somebody asks again for it.
+func outstayed(timeout time.Duration, again <-chan os.Signal, ended <-chan struct{}) bool {
+	over := time.After(timeout)
+	for begin := time.Now(); ; {
+		select {
+		case <-over:
+			return true
+		case <-again:
+			if time.Since(begin) >= sameRequest {
+				return true
+			}
+		case <-ended:
+			return false
+		}
+	}
 }
 
 func fail(stderr io.Writer, code int, err error) int {

@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
 	"regexp"
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -81,6 +85,40 @@ func TestRevision(t *testing.T) {
 		if got != row.want {
 			t.Errorf("revision %q, want %q", got, row.want)
 		}
+	}
+}
+
+// TestOutstayed: a signal that comes with the first one is the same request, and a later one is impatience.
+func TestOutstayed(t *testing.T) {
+	const timeout, ends = 10 * time.Second, 5 * time.Second
+	for name, tc := range map[string]struct {
+		signals []time.Duration // after the first
+		ends    time.Duration
+		want    bool
+		took    time.Duration
+	}{
+		"in time":        {nil, ends, false, ends},
+		"too late":       {nil, time.Hour, true, timeout},
+		"by timeout(1)":  {[]time.Duration{time.Microsecond, sameRequest - 1}, ends, false, ends},
+		"impatience":     {[]time.Duration{time.Second}, ends, true, time.Second},
+		"both":           {[]time.Duration{0, 2 * time.Second}, ends, true, 2 * time.Second},
+		"same, too late": {[]time.Duration{0}, time.Hour, true, timeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				again, ended := make(chan os.Signal, 1), make(chan struct{})
+				for _, after := range tc.signals {
+					time.AfterFunc(after, func() { again <- syscall.SIGTERM })
+				}
+				end := time.AfterFunc(tc.ends, func() { close(ended) })
+				defer end.Stop()
+				begin := time.Now()
+				got := outstayed(timeout, again, ended)
+				if took := time.Since(begin); got != tc.want || took != tc.took {
+					t.Errorf("%t after %s, want %t after %s", got, took, tc.want, tc.took)
+				}
+			})
+		})
 	}
 }
 

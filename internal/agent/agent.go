@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -46,6 +47,9 @@ type Agent struct {
 	stopping atomic.Bool
 	sealed   *sealed
 	opened   bool // the deliverer
+
+	last    sync.Mutex // held while the last word on what is left is logged
+	settled bool       // nothing is left that an end at once could lose
 
 	kernel      *datapath.Datapath
 	attachments *attachments
@@ -308,7 +312,11 @@ func (a *Agent) stop(ctx context.Context, delivery *task) error {
 		err = a.collector.Drain(ctx)
 	}
 	a.deliverer.Close()
-	return errors.Join(err, delivery.wait(), a.report())
+	err = errors.Join(err, delivery.wait())
+	a.last.Lock()
+	defer a.last.Unlock()
+	a.settled = true
+	return errors.Join(err, a.report())
 }
 
 // report logs the books for the last time: nobody can scrape them any more.
@@ -332,9 +340,14 @@ func (a *Agent) report() error {
 	return nil
 }
 
-// GiveUp logs what is lost when the process ends at once. It may be called beside Run.
+// GiveUp logs what is lost when the process ends at once, unless a stop has settled that. It may be called beside Run.
 func (a *Agent) GiveUp() {
 	if !a.working.Load() {
+		return
+	}
+	a.last.Lock()
+	defer a.last.Unlock()
+	if a.settled {
 		return
 	}
 	left := a.deliverer.Left()
