@@ -93,8 +93,7 @@ func (a *Agent) start(ctx context.Context) error {
 		return err
 	}
 	for _, glob := range idleGlobs(links, a.settings.Interface.Patterns) {
-		_, err := matching(links, glob)
-		a.log.Warn("a glob finds nothing yet; what matches is attached when it comes", zap.Error(err))
+		a.log.Warn("a glob finds nothing yet; what matches is attached when it comes", zap.String("glob", glob.name), zap.Error(glob.err))
 	}
 	tightenMemory()
 	reg := prometheus.NewRegistry()

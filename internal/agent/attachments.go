@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,8 @@ type attachments struct {
 	current map[int][]*datapath.Attachment // by interface index
 	refused map[int]refusal                // by interface index
 	missing []string                       // names that were asked for, of which there is no interface to attach to
-	idle    []string                       // globs that find no interface now
+	idle    []telemetry.Check              // of what finds no interface now
+	waited  bool                           // it was logged that nothing is found in this namespace, or something was
 }
 
 // attaching is what the attachments of all namespaces share.
@@ -223,6 +225,7 @@ func (a *attachments) relist(ctx context.Context) error {
 	if err != nil { // now; at the start it was one
 		a.log.Debug("no interface to attach", zap.Error(err))
 	}
+	a.await(links, wanted, err)
 	for _, ifi := range a.fresh(wanted) {
 		if ctx.Err() != nil {
 			return nil
@@ -232,6 +235,36 @@ func (a *attachments) relist(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// await notes what finds no interface. Globs are meant for all namespaces, so in others than the agent's own that is told only
+// if nothing at all is found; none is the error of that.
+func (a *attachments) await(links []netlink.Link, wanted []datapath.Interface, none error) {
+	globs := idleGlobs(links, a.want.Patterns)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.idle = nil
+	switch {
+	case a.netns == 0:
+		for _, glob := range globs {
+			detail := "no interface matches now"
+			if !errors.Is(glob.err, errNone) {
+				detail = fmt.Sprintf("%q", glob.err)
+			}
+			a.idle = append(a.idle, telemetry.Check{Name: fmt.Sprintf("attach %q", glob.name), OK: true, Detail: detail})
+		}
+	case len(wanted)+len(a.current) > 0:
+		a.waited = true
+	default:
+		for _, glob := range globs {
+			none = cmp.Or(none, glob.err)
+		}
+		a.idle = []telemetry.Check{{Name: "attach" + a.where(), OK: true, Detail: fmt.Sprintf("%q", none)}}
+		if !a.waited {
+			a.waited = true
+			a.log.Warn("nothing to attach in a network namespace yet", zap.Error(none))
+		}
+	}
 }
 
 // look lists the interfaces and the addresses that there are.
@@ -263,7 +296,6 @@ func (a *attachments) update(links []netlink.Link) {
 		_, err := matching(links, pattern)
 		return err == nil || config.IsGlob(pattern)
 	})
-	a.idle = idleGlobs(links, a.want.Patterns)
 	for index, list := range a.current {
 		name, there := names[index]
 		if !there {
@@ -341,14 +373,19 @@ func (a *attachments) fresh(wanted []datapath.Interface) (list []datapath.Interf
 	return list
 }
 
+// where names the namespace, if it is not the agent's own.
+func (a *attachments) where() string {
+	if a.name == "" {
+		return ""
+	}
+	return fmt.Sprintf(" in %q", a.name)
+}
+
 // checks reports each attachment, and what should be one and is not.
 func (a *attachments) checks() (list []telemetry.Check) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	where := ""
-	if a.name != "" {
-		where = fmt.Sprintf(" in %q", a.name)
-	}
+	where := a.where()
 	for _, index := range slices.Sorted(maps.Keys(a.current)) {
 		for _, at := range a.current[index] {
 			list = append(list, telemetry.Check{
@@ -367,15 +404,11 @@ func (a *attachments) checks() (list []telemetry.Check) {
 	return append(list, refusals("attach", where, refused)...)
 }
 
-// idleChecks reports the globs that find no interface, which is no reason to be not ready as long as something else is attached.
-// Of other namespaces there is no such report: the globs are meant for all of them.
-func (a *attachments) idleChecks() (list []telemetry.Check) {
+// idleChecks reports what finds no interface, which is no reason to be not ready as long as something else is attached.
+func (a *attachments) idleChecks() []telemetry.Check {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, glob := range a.idle {
-		list = append(list, telemetry.Check{Name: fmt.Sprintf("attach %q", glob), OK: true, Detail: "no interface matches now"})
-	}
-	return list
+	return slices.Clone(a.idle)
 }
 
 var errMissing = errors.New("there is no such interface that weir can read")

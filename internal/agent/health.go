@@ -37,6 +37,7 @@ func (a *Agent) ready() []telemetry.Check {
 		list = append(list, telemetry.Check{Name: "attach", Detail: "no interface is attached"})
 	}
 	list = append(list, a.attachments.idleChecks()...)
+	list = append(list, a.namespaces.idleChecks()...)
 	list = append(list, telemetry.Check{Name: "deliver", OK: ok, Detail: reason})
 	if used, ok, reason := a.deliverer.SpoolStatus(); used {
 		list = append(list, telemetry.Check{Name: "spool", OK: ok, Detail: reason})

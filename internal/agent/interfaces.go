@@ -110,13 +110,17 @@ func matchingLinks(links []netlink.Link, patterns []string) (found []netlink.Lin
 	return found, first
 }
 
-// idleGlobs returns those of the patterns that are globs and find no interface.
-func idleGlobs(links []netlink.Link, patterns []string) []string {
-	return slices.DeleteFunc(slices.Clone(patterns), func(pattern string) bool {
-		_, err := matching(links, pattern)
-		return err == nil || !config.IsGlob(pattern)
-	})
+// idleGlobs returns those of the patterns that are globs and find no interface, and why.
+func idleGlobs(links []netlink.Link, patterns []string) (list []refusal) {
+	for _, pattern := range patterns {
+		if _, err := matching(links, pattern); err != nil && config.IsGlob(pattern) {
+			list = append(list, refusal{name: pattern, err: err})
+		}
+	}
+	return list
 }
+
+var errNone = errors.New("there is none")
 
 func matching(links []netlink.Link, pattern string) ([]netlink.Link, error) {
 	matched := filter(links, func(l netlink.Link) bool {
@@ -124,14 +128,18 @@ func matching(links []netlink.Link, pattern string) ([]netlink.Link, error) {
 		return ok
 	})
 	if len(matched) == 0 {
-		return nil, fmt.Errorf("interface %q: there is none; there are %s", pattern, names(links))
+		return nil, fmt.Errorf("interface %q: %w; there are %s", pattern, errNone, names(links))
 	}
 	// What a glob matches by accident must not stand in the way of the rest.
 	fit := filter(matched, func(l netlink.Link) bool { return usable(l) == nil })
-	if len(fit) == 0 {
-		return nil, fmt.Errorf("interface %q: %w", matched[0].Attrs().Name, usable(matched[0]))
+	if len(fit) > 0 {
+		return fit, nil
 	}
-	return fit, nil
+	var reasons []string
+	for _, l := range matched {
+		reasons = append(reasons, fmt.Sprintf("%q: %v", l.Attrs().Name, usable(l)))
+	}
+	return nil, errors.New("interface " + strings.Join(reasons, "; "))
 }
 
 // usable says why the kernel side could not read an interface's frames.

@@ -3,6 +3,7 @@ package agent
 import (
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 
 	"weir/internal/config"
 	"weir/internal/datapath"
+	"weir/internal/telemetry"
 	"weir/internal/testnet"
 )
 
@@ -253,5 +255,16 @@ func TestUnusable(t *testing.T) {
 		if names(found) != want.found || err == nil && want.failure != "" || err != nil && err.Error() != want.failure {
 			t.Errorf("%q: found %q, %v, want %q, %q", pattern, names(found), err, want.found, want.failure)
 		}
+	}
+	idle := idleGlobs(links, []string{"ib*", "ib0", "ib[01]"})
+	const both = failure + `; "ib1": its link type is infiniband, neither Ethernet nor IP`
+	if len(idle) != 1 || idle[0].name != "ib[01]" || idle[0].err.Error() != both {
+		t.Errorf("globs that find nothing: %v, want ib[01], %s", idle, both)
+	}
+	a := &attachments{attaching: attaching{want: named("ib[01]")}}
+	a.await(links, nil, nil)
+	want := telemetry.Check{Name: `attach "ib[01]"`, OK: true, Detail: strconv.Quote(both)}
+	if got := a.idleChecks(); !slices.Equal(got, []telemetry.Check{want}) {
+		t.Errorf("readiness is %+v, want %+v", got, want)
 	}
 }

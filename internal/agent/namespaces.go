@@ -277,3 +277,14 @@ func (s *namespaces) checks() (list []telemetry.Check) {
 	slices.SortFunc(list, func(a, b telemetry.Check) int { return strings.Compare(a.Name, b.Name) })
 	return list
 }
+
+// idleChecks reports the namespaces in which there is nothing to attach, sorted.
+func (s *namespaces) idleChecks() (list []telemetry.Check) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.watched {
+		list = append(list, w.attachments.idleChecks()...)
+	}
+	slices.SortFunc(list, func(a, b telemetry.Check) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/sys/unix"
 
+	"weir/internal/config"
 	"weir/internal/datapath"
 	"weir/internal/netns"
 	"weir/internal/telemetry"
@@ -105,6 +106,39 @@ func TestNamespacesComeAndGo(t *testing.T) {
 	}
 	if n := programs(t, b.there, b.link.Index); n != 0 {
 		t.Errorf("%d programs stay after the end", n)
+	}
+}
+
+// TestNothingInANamespace: a namespace in which nothing is to be attached is told, once, and is no reason to be not ready.
+func TestNothingInANamespace(t *testing.T) {
+	for name, tc := range map[string]struct {
+		want config.Interfaces
+		why  string
+	}{
+		"auto": {auto, "interface auto: no interface that weir can read has a default route: name one of lo, a"},
+		"glob": {named("late*"), `interface "late*": there is none; there are lo, a`},
+		"both": {named("nonesuch", "late*"), `interface "nonesuch": there is none; there are lo, a`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBlue(t, "*")
+			b.namespaces.want = tc.want
+			b.there.Bind(t, b.path("blue"))
+			b.scan(t.Context())
+			want := telemetry.Check{Name: fmt.Sprintf("attach in %q", b.path("blue")), OK: true, Detail: fmt.Sprintf("%q", tc.why)}
+			testnet.Eventually(t, "it is reported", func() bool { return slices.Equal(b.namespaces.idleChecks(), []telemetry.Check{want}) })
+			testnet.Veth(t, testnet.End{Namespace: b.there, Name: "other"}, testnet.End{Namespace: testnet.NewNamespace(t), Name: "x"})
+			testnet.Eventually(t, "it is looked at again", func() bool {
+				list := b.namespaces.idleChecks()
+				return len(list) == 1 && strings.Contains(list[0].Detail, "other")
+			})
+			logged := b.logs.FilterMessage("nothing to attach in a network namespace yet").All()
+			if len(logged) != 1 || logged[0].ContextMap()["error"] != tc.why || logged[0].ContextMap()["netns"] != b.path("blue") {
+				t.Errorf("logged %v, want once that %s", logged, tc.why)
+			}
+			if got := b.names(); len(got) != 0 {
+				t.Errorf("readiness lists %q", got)
+			}
+		})
 	}
 }
 
