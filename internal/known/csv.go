@@ -28,10 +28,13 @@ func parseCSV(content []byte) (*table, error) {
 	t := newTable()
 	for {
 		row, err := reader.Read()
-		if err == io.EOF {
+		switch {
+		case err == io.EOF:
 			return t, nil
-		}
-		if err != nil {
+		case errors.Is(err, csv.ErrFieldCount):
+			line, _ := reader.FieldPos(0)
+			return nil, fmt.Errorf("line %d: %d fields, where the header line has %d", line, len(row), len(header))
+		case err != nil:
 			return nil, err // which names the line
 		}
 		if err := t.addEntry(rowEntry(row, columns)); err != nil {

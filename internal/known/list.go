@@ -24,6 +24,7 @@ type List struct {
 	table   atomic.Pointer[table]
 	errors  atomic.Uint64
 	read    os.FileInfo // of the file when it was last read, whether it was valid or not
+	invalid error       // what was wrong with it then
 	checked time.Time
 	told    string // the error that Refresh met last, "" if it met none the last time
 }
@@ -70,16 +71,18 @@ func (l *List) Load() error {
 }
 
 // Refresh reads the file again if it has changed, and looks for that every second at most. If it cannot be read or any of
-// it is not valid, what was read before stays, and the log says so once.
+// it is not valid, what was read before stays. The log says so once, and when it is over.
 func (l *List) Refresh(now time.Time) {
 	if l.path == "" || now.Sub(l.checked) < recheckEvery {
 		return
 	}
 	l.checked = now
 	err := l.refresh()
-	if err == nil {
+	switch {
+	case err == nil && l.told != "":
 		l.told = ""
-	} else if err.Error() != l.told {
+		l.log.Info("fingerprints read again", zap.String("setting", l.setting), zap.Int("fingerprints", l.Len()))
+	case err != nil && err.Error() != l.told:
 		l.told = err.Error()
 		l.errors.Add(1)
 		l.log.Error("fingerprints cannot be read again, using the old ones", zap.Error(err))
@@ -99,16 +102,17 @@ func (l *List) readChanged() error {
 		return err
 	}
 	if l.read != nil && sameContent(info, l.read) {
-		return nil
+		return l.invalid
 	}
 	content, err := readBounded(l.path, info)
 	if err != nil {
 		return err
 	}
-	l.read = info // a file that is not valid is not parsed again before it changes
+	l.read, l.invalid = info, nil // a file that is not valid is not parsed again before it changes
 	t, err := l.parse(content)
 	if err != nil {
-		return fmt.Errorf("%s: %w", l.path, err)
+		l.invalid = fmt.Errorf("%s: %w", l.path, err)
+		return l.invalid
 	}
 	t.built()
 	l.table.Store(t)

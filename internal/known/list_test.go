@@ -100,26 +100,29 @@ func TestRefresh(t *testing.T) {
 	}
 	now := start
 	for i, step := range []struct {
-		change func()
-		want   string
-		errors uint64
+		change  func()
+		want    string
+		errors  uint64
+		repairs int
 	}{
-		{func() {}, "first", 0},
-		{func() { write(t, path, "ja4 a_b_c second\n") }, "second", 0},
-		{func() { write(t, path, "ja4 a_b_c third\nnonsense\n") }, "second", 1},
-		{func() {}, "second", 1}, // told once
-		{func() { remove(t, path) }, "second", 2},
-		{func() {}, "second", 2},
-		{func() { write(t, path, "ja4 a_b_c fourth\n") }, "fourth", 2},
-		{func() { remove(t, path) }, "fourth", 3}, // told again
-		{func() { replace(t, path, "ja4 a_b_c fifth\n") }, "fifth", 3},
+		{func() {}, "first", 0, 0},
+		{func() { write(t, path, "ja4 a_b_c second\n") }, "second", 0, 0},
+		{func() { write(t, path, "ja4 a_b_c third\nnonsense\n") }, "second", 1, 0},
+		{func() {}, "second", 1, 0}, // told once
+		{func() { remove(t, path) }, "second", 2, 0},
+		{func() {}, "second", 2, 0},
+		{func() { write(t, path, "ja4 a_b_c fourth\n") }, "fourth", 2, 1},
+		{func() {}, "fourth", 2, 1},
+		{func() { remove(t, path) }, "fourth", 3, 1}, // told again
+		{func() { replace(t, path, "ja4 a_b_c fifth\n") }, "fifth", 3, 2},
 	} {
 		step.change()
 		now = now.Add(recheckEvery)
 		l.Refresh(now)
 		got := l.Lookup("ja4", "a_b_c", "")
-		if got != step.want || l.Errors() != step.errors || logs.Len() != int(step.errors) {
-			t.Errorf("step %d: got %q, %d errors, %d told, want %q, %d", i, got, l.Errors(), logs.Len(), step.want, step.errors)
+		told, repairs := logs.FilterLevelExact(zap.ErrorLevel).Len(), logs.FilterMessage("fingerprints read again").Len()
+		if got != step.want || l.Errors() != step.errors || told != int(step.errors) || repairs != step.repairs {
+			t.Errorf("step %d: got %q, %d errors, %d told, %d repairs, want %+v", i, got, l.Errors(), told, repairs, step)
 		}
 	}
 	write(t, path, "ja4 a_b_c too soon\n")
