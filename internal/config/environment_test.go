@@ -11,6 +11,7 @@ func TestRejectedVariables(t *testing.T) {
 	const (
 		interfaces = `auto, all, or names and globs, comma-separated, each name at most 15 bytes and without "/"`
 		endpoint   = `stdout, file:PATH, or an http:// or https:// URL with a host`
+		port       = `a port from 1 to 65535`
 		seconds    = `seconds, or a duration such as 1m30s, from `
 		size       = `bytes, or a size such as 64MiB or 1GB, from 1MiB to 64GiB`
 		listen     = `HOST:PORT with a port from 0 to 65535`
@@ -44,9 +45,9 @@ func TestRejectedVariables(t *testing.T) {
 		{"AGENT_ENDPOINT_URL", "ftp://brain/ingest", endpoint},
 		{"AGENT_ENDPOINT_URL", "http://", endpoint},
 		{"AGENT_ENDPOINT_URL", "http://:8000/ingest", endpoint},
-		{"AGENT_ENDPOINT_URL", "https://brain:65536/", endpoint},
-		{"AGENT_ENDPOINT_URL", "https://brain:0/", endpoint},
-		{"AGENT_ENDPOINT_URL", "https://brain:http/", endpoint},
+		{"AGENT_ENDPOINT_URL", "https://brain:65536/", port},
+		{"AGENT_ENDPOINT_URL", "https://brain:0/", port},
+		{"AGENT_ENDPOINT_URL", "https://brain:http/", port},
 		{"AGENT_ENDPOINT_URL", "file:", endpoint},
 		{"AGENT_ENDPOINT_URL", "file://", endpoint},
 		{"AGENT_ENDPOINT_URL", "file://host/flows", endpoint},
@@ -81,9 +82,11 @@ func TestRejectedVariables(t *testing.T) {
 	}
 	wantError(t, "NODE_NAME="+long, `NODE_NAME="`+long[:64]+`"…: want `+hostname)
 	wantError(t, "AGENT_LOG_LEVEL=a\nb\"", `AGENT_LOG_LEVEL="a\nb\"": want debug, info, warn or error`)
-	wantError(t, "AGENT_ENDPOINT_URL=http://brain:99999/?key=secret", `AGENT_ENDPOINT_URL="http://brain:99999/?***": want `+endpoint)
-	for _, leaky := range []string{"http://me:secret@brain:99999/", "htp:me:secret@brain:99999/", "http://me:sec/ret@brain:99999/"} {
-		wantError(t, "AGENT_ENDPOINT_URL="+leaky, `AGENT_ENDPOINT_URL="***@brain:99999/": want `+endpoint)
+	wantError(t, "AGENT_ENDPOINT_URL=http://brain:99999/?key=secret", `AGENT_ENDPOINT_URL="http://brain:99999/?***": want `+port)
+	for leaky, want := range map[string]string{
+		"http://me:secret@brain:99999/": port, "http://me:sec/ret@brain:99999/": port, "htp:me:secret@brain:99999/": endpoint,
+	} {
+		wantError(t, "AGENT_ENDPOINT_URL="+leaky, `AGENT_ENDPOINT_URL="***@brain:99999/": want `+want)
 	}
 }
 

@@ -12,15 +12,7 @@ type Filter struct {
 	Program    []bpf.Instruction
 }
 
-// filters is the kind of filters. An expression can be wrong in more ways than one sentence could exclude.
-func filters() kind[Filter] {
-	k := free("an expression of pcap-filter(7) for Ethernet, without host names", func(text string) (Filter, bool) {
-		program, err := filter.Compile(text)
-		return Filter{text, program}, err == nil
-	})
-	k.fault = func(text string) string {
-		_, err := filter.Compile(text)
-		return err.Error()
-	}
-	return k
+func parseFilter(text string) (Filter, error) {
+	program, err := filter.Compile(text)
+	return Filter{text, program}, err
 }

@@ -35,8 +35,8 @@ func kinds() []kong.Option {
 		ofType(oneOf(LogAuto, LogConsole, LogJSON)),
 		ofType(free(`auto, all, or names and globs, comma-separated, each name at most 15 bytes and without "/"`, parseInterfaces)),
 		ofType(free("absolute paths or globs, comma-separated", parsePaths)),
-		ofType(free("stdout, file:PATH, or an http:// or https:// URL with a host", parseEndpoint)),
-		ofType(filters()),
+		ofType(reasoned(endpoints, parseEndpoint)),
+		ofType(reasoned("an expression of pcap-filter(7) for Ethernet, without host names", parseFilter)),
 		ofType(fingerprints()),
 		kong.NamedMapper("path", free("a path", parsePath)),
 		kong.NamedMapper("hostname", free("a host name of at most 253 letters, digits, dots, hyphens and underscores", parseHostname)),
@@ -85,6 +85,19 @@ func free[T any](want string, parse func(string) (T, bool)) kind[T] {
 		want:  func(*kong.Tag) string { return want },
 		parse: func(text string, _ *kong.Tag) (T, bool) { return parse(text) },
 	}
+}
+
+// reasoned is a kind whose values can be wrong in more ways than one sentence could exclude: the errors of parse say how.
+func reasoned[T any](want string, parse func(string) (T, error)) kind[T] {
+	k := free(want, func(text string) (T, bool) {
+		value, err := parse(text)
+		return value, err == nil
+	})
+	k.fault = func(text string) string {
+		_, err := parse(text)
+		return err.Error()
+	}
+	return k
 }
 
 // ranged is a kind whose settings' tags give the least and the greatest value, written as values are.

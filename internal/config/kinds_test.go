@@ -126,13 +126,36 @@ func TestParseEndpoint(t *testing.T) {
 		"http://[fe80::1%25eth0]:8000/i": "http://[fe80::1%25eth0]:8000/i",
 		"http://me:secret@brain/i":       "http://me:xxxxx@brain/i",
 	} {
-		got, ok := parseEndpoint(text)
+		got, err := parseEndpoint(text)
 		shown := got.Path
 		if got.URL != nil {
 			shown = got.URL.Redacted()
 		}
-		if !ok || shown != want {
-			t.Errorf("%q: %q, %v; want %q", text, shown, ok, want)
+		if err != nil || shown != want {
+			t.Errorf("%q: %q, %v; want %q", text, shown, err, want)
+		}
+	}
+}
+
+// TestParseEndpointRefuses: what is wrong is named, and none of it quoted.
+func TestParseEndpointRefuses(t *testing.T) {
+	for text, want := range map[string]error{
+		"http://127.0.0.1:99999/":  errPort,
+		"http://127.0.0.1:0/":      errPort,
+		"http://me:se/cret@brain/": errPort,
+		"https://brain:https/":     errPort,
+		"http://a b:80/":           errBlank,
+		" http://a b:80/ ":         errBlank,
+		"http:// brain/":           errBlank,
+		"http://":                  errEndpoint,
+		"http://[::1/":             errEndpoint,
+		"ftp://brain/":             errEndpoint,
+		"file:":                    errEndpoint,
+		"file://host/path":         errEndpoint,
+		"brain:8000":               errEndpoint,
+	} {
+		if got, err := parseEndpoint(text); err != want {
+			t.Errorf("%q: %v, %v, want %v", text, got, err, want)
 		}
 	}
 }
@@ -142,8 +165,8 @@ func FuzzEndpoint(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		got, ok := parseEndpoint(text)
-		if !ok {
+		got, err := parseEndpoint(text)
+		if err != nil {
 			return
 		}
 		switch {
