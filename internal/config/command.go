@@ -41,6 +41,7 @@ type grammar struct {
 	Replay  replay   `cmd:"" help:"print the flows of a pcap or pcapng file; - is standard input"`
 	Unpin   Settings `cmd:"" help:"detach and remove what a stopped agent left in AGENT_PIN_DIR"`
 	Version struct{} `cmd:"" help:"print the version"`
+	HelpOf  struct{} `cmd:"" name:"help" help:"print this help"`
 }
 
 // replay has all Settings, of which newParser leaves it its own.
@@ -57,7 +58,7 @@ var errHelp = errors.New("help was asked for")
 // BeforeReset is kong's hook for a flag that was given; it writes the help of the command it was given to.
 func (helpFlag) BeforeReset(ctx *kong.Context) error {
 	if err := writeHelp(ctx.Stdout, ctx.Model, ctx.Selected()); err != nil {
-		return fmt.Errorf("write the help: %w", err)
+		return err
 	}
 	return errHelp
 }
@@ -93,9 +94,14 @@ func Parse(args, environ []string, stdout io.Writer) (Invocation, error) {
 	case errors.Is(err, errVersion):
 		return Invocation{Command: CommandVersion}, nil
 	case err != nil:
-		return Invocation{}, plainError(err)
+		return Invocation{}, plainError(hyphenated(err, args, parser.Model.Node))
 	}
 	invocation := Invocation{Command: Command(ctx.Selected().Name)}
+	if invocation.Command == CommandHelp {
+		if err := writeHelp(stdout, parser.Model, nil); err != nil {
+			return Invocation{}, err
+		}
+	}
 	if len(ctx.Selected().Flags) == 0 {
 		return invocation, nil
 	}
@@ -145,6 +151,24 @@ func plainError(err error) error {
 		return bad
 	}
 	return errors.New(credentials.ReplaceAllString(printable(err.Error()), "***@") + "; see weir --help")
+}
+
+// hyphenated says instead of kong's error about a short flag that there is none, if the long one of the same name was meant.
+func hyphenated(err error, args []string, app *kong.Node) error {
+	for _, arg := range args {
+		name, _, _ := strings.Cut(strings.TrimPrefix(arg, "-"), "=")
+		if len(name) > 1 && strings.HasPrefix(err.Error(), "unknown flag -"+name[:1]) && isFlag(app, name) {
+			return fmt.Errorf("unknown flag -%s, did you mean %q?", name, "--"+name)
+		}
+	}
+	return err
+}
+
+// isFlag says whether any command has a flag of that name.
+func isFlag(app *kong.Node, name string) bool {
+	named := func(f *kong.Flag) bool { return f.Name == name }
+	return slices.ContainsFunc(app.Flags, named) ||
+		slices.ContainsFunc(app.Children, func(c *kong.Node) bool { return slices.ContainsFunc(c.Flags, named) })
 }
 
 // printable replaces what does not print, which an argument or a variable's name may have brought in.

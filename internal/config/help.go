@@ -42,8 +42,10 @@ func writeHelp(w io.Writer, app *kong.Application, command *kong.Node) error {
 			b.WriteString(wrap(flag.Help+" Allowed: "+allowed(flag)+".", "        "))
 		}
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return fmt.Errorf("write the help: %w", err)
+	}
+	return nil
 }
 
 // Reference renders the settings of "weir run" as Markdown: for each group a heading and a table.

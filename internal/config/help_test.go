@@ -54,7 +54,7 @@ func TestHelp(t *testing.T) {
 	if !strings.Contains(general, word) {
 		t.Errorf("want%sin\n%s", word, general)
 	}
-	for _, command := range []Command{CommandRun, CommandReplay, CommandVersion} {
+	for _, command := range []Command{CommandRun, CommandReplay, CommandVersion, CommandHelp} {
 		if !strings.Contains(general, "\n  "+string(command)+" ") {
 			t.Errorf("no command %s in\n%s", command, general)
 		}
@@ -65,6 +65,10 @@ func TestHelp(t *testing.T) {
 	const ofReplay = "Usage: weir replay FILE [--SETTING=VALUE ...]\n\nprint the flows of a pcap or pcapng file"
 	if got := helpOf(t, "replay"); !strings.HasPrefix(got, ofReplay) || strings.Contains(got, "--interface") {
 		t.Errorf("help of replay:\n%s", got)
+	}
+	var out strings.Builder
+	if got, err := Parse([]string{"help"}, []string{"AGENT_BATCH_SIZE=many"}, &out); err != nil || got.Command != CommandHelp || out.String() != general {
+		t.Errorf("weir help: %+v, %v, it printed %q", got, err, out.String())
 	}
 	if got, want := helpOf(t, "version"), "Usage: weir version\n\nprint the version\n"; got != want {
 		t.Errorf("help of version: %q, want %q", got, want)
