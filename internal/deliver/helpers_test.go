@@ -124,8 +124,7 @@ func (r *running) wait(t *testing.T) {
 // eventually polls, for what happens in other goroutines and real time.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	// A delivery may wait for 15 s, twice in a row, on a machine that has other work.
-	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("timed out waiting: %s", what)
 		}
