@@ -78,6 +78,9 @@ func TestHandshakes(t *testing.T) {
 	begin := time.Now()
 	sendAt(t, talk, rate, after(lasts))
 	took := time.Since(begin)
+	if n := a.metric(t, "weir_flow_evictions_total"); n != 0 {
+		t.Fatalf("%.0f connections were evicted: the agent had too little of the machine to read them in time", n)
+	}
 
 	frames, _ := talk.Sent()
 	connections := int(frames) / len(steps)
