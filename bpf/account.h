@@ -20,7 +20,7 @@
  * A direction moves to another interface when its owner has not seen it for this long: a second, or the time in which a
  * packet a second has one sampled, up to a minute.
  */
-#define OWNER_TIMEOUT_NS (1000000000ULL * (config.sampling < 60 ? config.sampling : 60))
+#define OWNER_TIMEOUT_NS (NS_PER_SECOND * (config.sampling < 60 ? config.sampling : 60))
 
 static __always_inline __u64 later(__u64 a, __u64 b)
 {

@@ -10,6 +10,8 @@
 #include "abi.h"
 #include "config.h"
 
+#define NS_PER_SECOND 1000000000ULL
+
 /* In a replay: when the packet came. There is one at a time. */
 __u64 captured_ns;
 

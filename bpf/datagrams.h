@@ -24,7 +24,6 @@
 #define QUIC_LOOKS_MAX 16    /* datagrams of an end that are looked at, */
 #define QUIC_DATAGRAMS_MAX 4 /* and of these that are copied whole */
 #define DHCP_DATAGRAMS_MAX 64 /* of an end that are copied in a second: whoever forges more must not have all of the ring */
-#define SECOND_NS 1000000000ULL
 #define QUIC_HEADER 16	     /* bytes of one that says by its type and time how the connection is opened */
 
 static __always_inline int is_dhcp_port(__be16 port)
@@ -66,7 +65,7 @@ static __always_inline __u32 at_most(__u32 len, __u32 max)
 static __always_inline __u32 follow_dhcp(struct sampler *s, const struct packet *p)
 {
 	struct stream *st = stream_of(s, p);
-	__u32 second = s->now_ns / SECOND_NS;
+	__u32 second = s->now_ns / NS_PER_SECOND;
 
 	if (!st)
 		return 0;

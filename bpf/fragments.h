@@ -8,6 +8,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "clock.h"
 
 /* RFC 791 section 3.2 (with the protocol), RFC 8200 section 4.5 (without). */
 struct datagram {
@@ -19,7 +20,7 @@ struct datagram {
 } __attribute__((aligned(8)));
 
 /* Identifications come again: what the first fragment of an earlier datagram said is soon forgotten. */
-#define FRAGMENT_TIMEOUT_NS 1000000000ULL
+#define FRAGMENT_TIMEOUT_NS NS_PER_SECOND
 
 struct datagram_flow {
 	__u64 seen_ns;

@@ -14,7 +14,7 @@
 #include "packet.h"
 
 #define PEEK_MAX 128 /* a TCP header with every option, and what shows what is behind it */
-#define BURST_NS 1000000000ULL
+#define BURST_NS NS_PER_SECOND
 #define PIECE_LEN 1500 /* what is longer, of a super-packet, counts as several: its end is searched for byte by byte */
 
 /* A search in the copy for the empty line that ends the head of a request. */

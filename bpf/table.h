@@ -153,6 +153,12 @@ static __always_inline struct flow_slot *slot_at(__u32 index)
 	return bpf_map_lookup_elem(&flows, &index);
 }
 
+/* Whether an entry of a connection counts in a slot. */
+static __always_inline int has(const struct flow_slot *slot, const struct flow_key *key, __u32 end)
+{
+	return slot && same(&slot->key, key) && is_live(slot, end);
+}
+
 /* Finds a connection where nearly every one is: in its home or, in its first bucket, the first of its tag. */
 static __always_inline struct flow_slot *find(const struct flow_key *key, __u64 hash, __u32 end)
 {
@@ -165,7 +171,7 @@ static __always_inline struct flow_slot *find(const struct flow_key *key, __u64 
 	if (!bucket)
 		return 0;
 	seen = look_at(bucket); /* before it is known whether they are needed: memory is slow */
-	if (slot && same(&slot->key, key) && is_live(slot, end))
+	if (has(slot, key, end))
 		return slot;
 	found = zeros(seen.words[0] ^ tags_wanted);
 	if (!found) {
@@ -175,7 +181,7 @@ static __always_inline struct flow_slot *find(const struct flow_key *key, __u64 
 			return 0;
 	}
 	slot = slot_at(index + lowest(found));
-	return slot && same(&slot->key, key) && is_live(slot, end) ? slot : 0;
+	return has(slot, key, end) ? slot : 0;
 }
 
 /* Finds a connection in eight slots that were seen to have these tags: the index of its slot, ABSENT or BUSY. */

@@ -46,7 +46,7 @@
 #define GTPU_EXTENSIONS_MAX 4
 
 /* How old a tunnel's seen_ns may be before it is written: the tunnels of a busy gateway are shared by all CPUs. */
-#define TUNNEL_SEEN_NS 1000000000ULL
+#define TUNNEL_SEEN_NS NS_PER_SECOND
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -3,88 +3,99 @@ package config
 import (
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
 
+// What errors say that a setting should be.
+const (
+	wantInterfaces = `auto, all, or names and globs, comma-separated, each name at most 15 bytes and without "/"`
+	wantEndpoint   = `stdout, file:PATH, or an http:// or https:// URL with a host`
+	wantPort       = `a port from 1 to 65535`
+	wantSeconds    = `seconds, or a duration such as 1m30s, from `
+	wantSize       = `bytes, or a size such as 64MiB or 1GB, from 1MiB to 64GiB`
+	wantListen     = `HOST:PORT with a port from 0 to 65535`
+	wantHostname   = `a host name of at most 253 letters, digits, dots, hyphens and underscores`
+)
+
+// rejected is a value that a setting refuses.
+type rejected struct{ name, text, want string }
+
+var rejectedFlows = []rejected{
+	{"AGENT_INTERFACE", "sixteen-bytes-xx", wantInterfaces},
+	{"AGENT_INTERFACE", "eth0,", wantInterfaces},
+	{"AGENT_INTERFACE", "eth0,,eth1", wantInterfaces},
+	{"AGENT_INTERFACE", "auto,eth0", wantInterfaces},
+	{"AGENT_INTERFACE", "eth[", wantInterfaces},
+	{"AGENT_INTERFACE", "../eth0", wantInterfaces},
+	{"AGENT_INTERFACE", "..", wantInterfaces},
+	{"AGENT_INTERFACE", "eth0:1", wantInterfaces},
+	{"AGENT_INTERFACE", "eth0 eth1", wantInterfaces},
+	{"AGENT_INGRESS_HOOK", "generic", "auto, xdp, xdp-generic or tc"},
+	{"AGENT_FLOW_SHAPE", "both", "flow or connection"},
+	{"AGENT_MAX_FLOWS", "1023", "a whole number from 1024 to 16777216"},
+	{"AGENT_MAX_FLOWS", "16777217", "a whole number from 1024 to 16777216"},
+	{"AGENT_MAX_FLOWS", "18446744073709551616", "a whole number from 1024 to 16777216"},
+	{"AGENT_TCP_IDLE_TIMEOUT", "0", wantSeconds + "100ms to 24h"},
+	{"AGENT_TCP_IDLE_TIMEOUT", "99ms", wantSeconds + "100ms to 24h"},
+	{"AGENT_UDP_IDLE_TIMEOUT", "-30s", wantSeconds + "100ms to 24h"},
+	{"AGENT_UDP_IDLE_TIMEOUT", "soon", wantSeconds + "100ms to 24h"},
+	{"AGENT_ACTIVE_TIMEOUT", "86400.001", wantSeconds + "100ms to 24h"},
+	{"AGENT_ACTIVE_TIMEOUT", "99999999999999999999", wantSeconds + "100ms to 24h"},
+	{"AGENT_CLOSE_LINGER", "-1", wantSeconds + "0s to 1m"},
+	{"AGENT_CLOSE_LINGER", "61", wantSeconds + "0s to 1m"},
+}
+
+var rejectedDelivery = []rejected{
+	{"AGENT_ENDPOINT_URL", "brain:8000/ingest", wantEndpoint},
+	{"AGENT_ENDPOINT_URL", "ftp://brain/ingest", wantEndpoint},
+	{"AGENT_ENDPOINT_URL", "http://", wantEndpoint},
+	{"AGENT_ENDPOINT_URL", "http://:8000/ingest", wantEndpoint},
+	{"AGENT_ENDPOINT_URL", "https://brain:65536/", wantPort},
+	{"AGENT_ENDPOINT_URL", "https://brain:0/", wantPort},
+	{"AGENT_ENDPOINT_URL", "https://brain:http/", wantPort},
+	{"AGENT_ENDPOINT_URL", "file:", wantEndpoint},
+	{"AGENT_ENDPOINT_URL", "file://", wantEndpoint},
+	{"AGENT_ENDPOINT_URL", "file://host/flows", wantEndpoint},
+	{"AGENT_BATCH_SIZE", "many", "a whole number from 1 to 100000"},
+	{"AGENT_BATCH_SIZE", "0", "a whole number from 1 to 100000"},
+	{"AGENT_BATCH_SIZE", "100001", "a whole number from 1 to 100000"},
+	{"AGENT_BATCH_SIZE", "1.5", "a whole number from 1 to 100000"},
+	{"AGENT_BATCH_SIZE", "0x10", "a whole number from 1 to 100000"},
+	{"AGENT_SEND_INTERVAL", "9ms", wantSeconds + "10ms to 1h"},
+	{"AGENT_SEND_INTERVAL", "2h", wantSeconds + "10ms to 1h"},
+	{"AGENT_BATCH_FORMAT", "json", "auto, array, ndjson or single"},
+	{"AGENT_COMPRESSION", "lz4", "none, gzip or zstd"},
+	{"AGENT_QUEUE_MAX_BYTES", "1000000", wantSize},
+	{"AGENT_QUEUE_MAX_BYTES", "65GiB", wantSize},
+	{"AGENT_QUEUE_MAX_BYTES", "64Mi", wantSize},
+	{"AGENT_STOP_TIMEOUT", "0s", wantSeconds + "100ms to 10m"},
+	{"AGENT_STOP_TIMEOUT", "11m", wantSeconds + "100ms to 10m"},
+	{"NODE_NAME", "node 1", wantHostname},
+	{"NODE_NAME", "-node", wantHostname},
+	{"NODE_NAME", "\u212anode", wantHostname}, // the Kelvin sign, whose lower case is "k"
+	{"AGENT_LISTEN", "9478", wantListen},
+	{"AGENT_LISTEN", "127.0.0.1", wantListen},
+	{"AGENT_LISTEN", "127.0.0.1:65536", wantListen},
+	{"AGENT_LISTEN", "localhost:http", wantListen},
+	{"AGENT_LISTEN", "::1:9478", wantListen},
+	{"AGENT_LISTEN", "[fe80::x]:9478", wantListen},
+	{"AGENT_LISTEN", "a/b:9478", wantListen},
+	{"AGENT_LOG_LEVEL", "trace", "debug, info, warn or error"},
+	{"AGENT_LOG_FORMAT", "text", "auto, console or json"},
+}
+
 func TestRejectedVariables(t *testing.T) {
-	const (
-		interfaces = `auto, all, or names and globs, comma-separated, each name at most 15 bytes and without "/"`
-		endpoint   = `stdout, file:PATH, or an http:// or https:// URL with a host`
-		port       = `a port from 1 to 65535`
-		seconds    = `seconds, or a duration such as 1m30s, from `
-		size       = `bytes, or a size such as 64MiB or 1GB, from 1MiB to 64GiB`
-		listen     = `HOST:PORT with a port from 0 to 65535`
-		hostname   = `a host name of at most 253 letters, digits, dots, hyphens and underscores`
-	)
-	long := strings.Repeat("x", 254)
-	for _, c := range []struct{ name, text, want string }{
-		{"AGENT_INTERFACE", "sixteen-bytes-xx", interfaces},
-		{"AGENT_INTERFACE", "eth0,", interfaces},
-		{"AGENT_INTERFACE", "eth0,,eth1", interfaces},
-		{"AGENT_INTERFACE", "auto,eth0", interfaces},
-		{"AGENT_INTERFACE", "eth[", interfaces},
-		{"AGENT_INTERFACE", "../eth0", interfaces},
-		{"AGENT_INTERFACE", "..", interfaces},
-		{"AGENT_INTERFACE", "eth0:1", interfaces},
-		{"AGENT_INTERFACE", "eth0 eth1", interfaces},
-		{"AGENT_INGRESS_HOOK", "generic", "auto, xdp, xdp-generic or tc"},
-		{"AGENT_FLOW_SHAPE", "both", "flow or connection"},
-		{"AGENT_MAX_FLOWS", "1023", "a whole number from 1024 to 16777216"},
-		{"AGENT_MAX_FLOWS", "16777217", "a whole number from 1024 to 16777216"},
-		{"AGENT_MAX_FLOWS", "18446744073709551616", "a whole number from 1024 to 16777216"},
-		{"AGENT_TCP_IDLE_TIMEOUT", "0", seconds + "100ms to 24h"},
-		{"AGENT_TCP_IDLE_TIMEOUT", "99ms", seconds + "100ms to 24h"},
-		{"AGENT_UDP_IDLE_TIMEOUT", "-30s", seconds + "100ms to 24h"},
-		{"AGENT_UDP_IDLE_TIMEOUT", "soon", seconds + "100ms to 24h"},
-		{"AGENT_ACTIVE_TIMEOUT", "86400.001", seconds + "100ms to 24h"},
-		{"AGENT_ACTIVE_TIMEOUT", "99999999999999999999", seconds + "100ms to 24h"},
-		{"AGENT_CLOSE_LINGER", "-1", seconds + "0s to 1m"},
-		{"AGENT_CLOSE_LINGER", "61", seconds + "0s to 1m"},
-		{"AGENT_ENDPOINT_URL", "brain:8000/ingest", endpoint},
-		{"AGENT_ENDPOINT_URL", "ftp://brain/ingest", endpoint},
-		{"AGENT_ENDPOINT_URL", "http://", endpoint},
-		{"AGENT_ENDPOINT_URL", "http://:8000/ingest", endpoint},
-		{"AGENT_ENDPOINT_URL", "https://brain:65536/", port},
-		{"AGENT_ENDPOINT_URL", "https://brain:0/", port},
-		{"AGENT_ENDPOINT_URL", "https://brain:http/", port},
-		{"AGENT_ENDPOINT_URL", "file:", endpoint},
-		{"AGENT_ENDPOINT_URL", "file://", endpoint},
-		{"AGENT_ENDPOINT_URL", "file://host/flows", endpoint},
-		{"AGENT_BATCH_SIZE", "many", "a whole number from 1 to 100000"},
-		{"AGENT_BATCH_SIZE", "0", "a whole number from 1 to 100000"},
-		{"AGENT_BATCH_SIZE", "100001", "a whole number from 1 to 100000"},
-		{"AGENT_BATCH_SIZE", "1.5", "a whole number from 1 to 100000"},
-		{"AGENT_BATCH_SIZE", "0x10", "a whole number from 1 to 100000"},
-		{"AGENT_SEND_INTERVAL", "9ms", seconds + "10ms to 1h"},
-		{"AGENT_SEND_INTERVAL", "2h", seconds + "10ms to 1h"},
-		{"AGENT_BATCH_FORMAT", "json", "auto, array, ndjson or single"},
-		{"AGENT_COMPRESSION", "lz4", "none, gzip or zstd"},
-		{"AGENT_QUEUE_MAX_BYTES", "1000000", size},
-		{"AGENT_QUEUE_MAX_BYTES", "65GiB", size},
-		{"AGENT_QUEUE_MAX_BYTES", "64Mi", size},
-		{"AGENT_STOP_TIMEOUT", "0s", seconds + "100ms to 10m"},
-		{"AGENT_STOP_TIMEOUT", "11m", seconds + "100ms to 10m"},
-		{"NODE_NAME", "node 1", hostname},
-		{"NODE_NAME", "-node", hostname},
-		{"NODE_NAME", "\u212anode", hostname}, // the Kelvin sign, whose lower case is "k"
-		{"AGENT_LISTEN", "9478", listen},
-		{"AGENT_LISTEN", "127.0.0.1", listen},
-		{"AGENT_LISTEN", "127.0.0.1:65536", listen},
-		{"AGENT_LISTEN", "localhost:http", listen},
-		{"AGENT_LISTEN", "::1:9478", listen},
-		{"AGENT_LISTEN", "[fe80::x]:9478", listen},
-		{"AGENT_LISTEN", "a/b:9478", listen},
-		{"AGENT_LOG_LEVEL", "trace", "debug, info, warn or error"},
-		{"AGENT_LOG_FORMAT", "text", "auto, console or json"},
-	} {
+	for _, c := range slices.Concat(rejectedFlows, rejectedDelivery) {
 		wantError(t, c.name+"="+c.text, c.name+`="`+c.text+`": want `+c.want)
 	}
-	wantError(t, "NODE_NAME="+long, `NODE_NAME="`+long[:64]+`"…: want `+hostname)
+	long := strings.Repeat("x", 254)
+	wantError(t, "NODE_NAME="+long, `NODE_NAME="`+long[:64]+`"…: want `+wantHostname)
 	wantError(t, "AGENT_LOG_LEVEL=a\nb\"", `AGENT_LOG_LEVEL="a\nb\"": want debug, info, warn or error`)
-	wantError(t, "AGENT_ENDPOINT_URL=http://brain:99999/?key=secret", `AGENT_ENDPOINT_URL="http://brain:99999/?***": want `+port)
+	wantError(t, "AGENT_ENDPOINT_URL=http://brain:99999/?key=secret", `AGENT_ENDPOINT_URL="http://brain:99999/?***": want `+wantPort)
 	for leaky, want := range map[string]string{
-		"http://me:secret@brain:99999/": port, "http://me:sec/ret@brain:99999/": port, "htp:me:secret@brain:99999/": endpoint,
+		"http://me:secret@brain:99999/": wantPort, "http://me:sec/ret@brain:99999/": wantPort, "htp:me:secret@brain:99999/": wantEndpoint,
 	} {
 		wantError(t, "AGENT_ENDPOINT_URL="+leaky, `AGENT_ENDPOINT_URL="***@brain:99999/": want `+want)
 	}

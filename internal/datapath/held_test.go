@@ -15,36 +15,30 @@ const held = uint32(kernelFlowStateSTATE_HELD)
 // setState writes the state of the entry of from(port), as a program would that is in the middle of something.
 func (k kernel) setState(t *testing.T, port uint16, state uint32) {
 	t.Helper()
-	flows := k.coll.Maps[kernelMapFlows]
-	for index := range flows.MaxEntries() {
-		var slot kernelFlowSlot
-		if err := flows.Lookup(index, &slot); err != nil {
-			t.Fatal(err)
-		}
-		if swapPort(slot.Key.Port[0]) == 1000+port && slot.Entry.Count[0]&live != 0 {
-			slot.Entry.State = state
-			if err := flows.Update(index, &slot, 0); err != nil {
-				t.Fatal(err)
-			}
+	found := false
+	k.eachSlot(t, func(index uint32, slot *kernelFlowSlot) {
+		if swapPort(slot.Key.Port[0]) != 1000+port || slot.Entry.Count[0]&live == 0 {
 			return
 		}
+		found = true
+		slot.Entry.State = state
+		if err := k.coll.Maps[kernelMapFlows].Update(index, slot, 0); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if !found {
+		t.Fatalf("no entry of port %d", port)
 	}
-	t.Fatalf("no entry of port %d", port)
 }
 
 // checkLetGo wants no slot to be held.
 func (k kernel) checkLetGo(t *testing.T) {
 	t.Helper()
-	flows := k.coll.Maps[kernelMapFlows]
-	for index := range flows.MaxEntries() {
-		var slot kernelFlowSlot
-		if err := flows.Lookup(index, &slot); err != nil {
-			t.Fatal(err)
-		}
+	k.eachSlot(t, func(index uint32, slot *kernelFlowSlot) {
 		if slot.Entry.State&held != 0 {
 			t.Errorf("slot %d is held: %+v", index, slot)
 		}
-	}
+	})
 }
 
 // TestHeldEntry has an entry held in a full table: it counts, but it is neither evicted, though it is the only lone packet, nor

@@ -10,8 +10,8 @@ import (
 	"weir/internal/testnet"
 )
 
-// slots returns what the table holds.
-func (k kernel) slots(t testing.TB) (all []kernelFlowSlot) {
+// eachSlot calls fn for every slot of the table, used or not.
+func (k kernel) eachSlot(t testing.TB, fn func(index uint32, slot *kernelFlowSlot)) {
 	t.Helper()
 	flows := k.coll.Maps[kernelMapFlows]
 	for index := range flows.MaxEntries() {
@@ -19,10 +19,18 @@ func (k kernel) slots(t testing.TB) (all []kernelFlowSlot) {
 		if err := flows.Lookup(index, &slot); err != nil {
 			t.Fatal(err)
 		}
-		if slot.Entry.Count[0]&live != 0 {
-			all = append(all, slot)
-		}
+		fn(index, &slot)
 	}
+}
+
+// slots returns what the table holds.
+func (k kernel) slots(t testing.TB) (all []kernelFlowSlot) {
+	t.Helper()
+	k.eachSlot(t, func(_ uint32, slot *kernelFlowSlot) {
+		if slot.Entry.Count[0]&live != 0 {
+			all = append(all, *slot)
+		}
+	})
 	return all
 }
 
