@@ -212,7 +212,7 @@ func (a *Agent) load(ctx context.Context, reg *prometheus.Registry) error {
 }
 
 // loadKernel leaves the verifier alone when ctx ends: it takes seconds on a busy machine, and cannot be interrupted but by the
-// end of the process, with which what it loaded goes too.
+// end of the process, with which what it loaded goes too, but for what it has pinned by then: that is the next start's.
 func loadKernel(ctx context.Context, cfg datapath.Config) (*datapath.Datapath, error) {
 	type result struct {
 		kernel *datapath.Datapath

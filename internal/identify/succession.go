@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"weir/internal/flow"
 	"weir/internal/tracker"
 )
@@ -17,8 +19,6 @@ const rest = 10 * time.Minute
 
 // tick is how much earlier than a sample the same packet can be in a record, with Linux's coarsest (CONFIG_HZ=100).
 const tick = 10 * time.Millisecond
-
-const protocolTCP = 6
 
 // former is a connection whose ports serve another one, until its last record has come.
 type former struct {
@@ -55,7 +55,7 @@ func lastNs(r *flow.Record) uint64 { return max(r.Halves[0].LastNs, r.Halves[1].
 // rest says whether a connection is still known after a record that should be its last, since it may go on: then that is seen by its
 // having no SYN. Others can take the ports of UDP unseen, and those of TCP where packets are left out.
 func (t *talk) rest(r *flow.Record) bool {
-	t.resting = r.EndReason == flow.EndIdle && r.Key.Protocol == protocolTCP && r.SamplingRate == 1 && t.answered(r.Key)
+	t.resting = r.EndReason == flow.EndIdle && r.Key.Protocol == unix.IPPROTO_TCP && r.SamplingRate == 1 && t.answered(r.Key)
 	return t.resting
 }
 

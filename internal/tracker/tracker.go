@@ -6,6 +6,8 @@ import (
 	"container/list"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"weir/internal/flow"
 )
 
@@ -16,8 +18,6 @@ const (
 	tcpIdle   = 5 * time.Minute
 	otherIdle = 2 * time.Minute
 )
-
-const protocolTCP = 6
 
 // leastExcess is how many connections a Tracker may always have more than its maximum between two Evicts.
 const leastExcess = 1024
@@ -218,7 +218,7 @@ func (t *Tracker) Evict(now time.Time) []*Connection {
 func (t *Tracker) shortestIdle() time.Duration { return min(t.tcpIdle, t.otherIdle) }
 
 func (t *Tracker) idle(protocol uint8) time.Duration {
-	if protocol == protocolTCP {
+	if protocol == unix.IPPROTO_TCP {
 		return t.tcpIdle
 	}
 	return t.otherIdle
